@@ -1,0 +1,1 @@
+"""The Flask application: REST endpoints and the dashboard."""

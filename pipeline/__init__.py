@@ -1,0 +1,56 @@
+"""A task queue on Dramatiq and PostgreSQL alone.
+
+Importing this package makes its broker Dramatiq's global one, without opening a connection, so that nobody has to
+remember a ``set_broker`` line before the first actor.
+"""
+
+from dramatiq import group
+from dramatiq import pipeline as chain
+
+from pipeline.broker.broker import PostgresBroker
+from pipeline.broker.rate_limits import PostgresRateLimiterBackend
+from pipeline.broker.results import PostgresResultBackend
+from pipeline.context import CurrentTask, current_task
+from pipeline.errors import (
+    DatabaseUnavailable,
+    EnqueueNotCommitted,
+    LeaseLost,
+    MessageNotEncodable,
+    MessageTooLarge,
+    PipelineError,
+    SchemaOutdated,
+    TaskIsRunning,
+    TaskNotCancellable,
+    TaskNotFound,
+    TransactionOwned,
+)
+from pipeline.middleware.retries import Backoff
+from pipeline.runtime import actor, enlist, get_broker, send_many
+
+__all__ = [
+    "Backoff",
+    "CurrentTask",
+    "DatabaseUnavailable",
+    "EnqueueNotCommitted",
+    "LeaseLost",
+    "MessageNotEncodable",
+    "MessageTooLarge",
+    "PipelineError",
+    "PostgresBroker",
+    "PostgresRateLimiterBackend",
+    "PostgresResultBackend",
+    "SchemaOutdated",
+    "TaskIsRunning",
+    "TaskNotCancellable",
+    "TaskNotFound",
+    "TransactionOwned",
+    "actor",
+    "chain",
+    "current_task",
+    "enlist",
+    "get_broker",
+    "group",
+    "send_many",
+]
+
+get_broker()

@@ -1,0 +1,1 @@
+"""How the core reaches PostgreSQL: addresses, the embedded server, migrations, named statements."""

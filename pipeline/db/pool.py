@@ -1,0 +1,143 @@
+"""Connections for one process: opened at first use, in autocommit, given back after each use."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from os import getpid
+
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 writes its class in small letters
+from psycopg2.extras import register_default_json
+
+from pipeline.db.connection import connect
+from pipeline.errors import DatabaseUnavailable
+
+#: What tells that a connection is gone or was never there.
+DISCONNECTED = (psycopg2.OperationalError, psycopg2.InterfaceError)
+
+
+class Pool:
+    """At most ``maxconn`` connections, handed out last in, first out.
+
+    The constructor does no I/O, and a fork leaves the parent's connections alone. The names ``getconn``, ``putconn``
+    and ``minconn`` are psycopg2's own, so that dramatiq-pg's helpers accept this pool as theirs.
+    """
+
+    def __init__(self, url: Callable[[], str], *, maxconn: int = 16, timeout_seconds: float = 5) -> None:
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self.maxconn = maxconn
+        self.minconn = 0
+        self._inherited: list[Connection] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = getpid()
+        self._idle: list[Connection] = []
+        self._free = threading.BoundedSemaphore(self.maxconn)
+
+    def _check_fork(self) -> None:
+        """Put the parent's connections aside: closing them here would end its sessions."""
+        if self._pid != getpid():
+            self._inherited += self._idle
+            self._reset()
+
+    def getconn(self, key: object = None) -> Connection:
+        """Hand out a connection in autocommit; wait for one if all are in use.
+
+        Raises:
+            DatabaseUnavailable: The server does not answer, or no connection came free in time.
+        """
+        self._check_fork()
+        if not self._free.acquire(timeout=self._timeout_seconds):
+            raise DatabaseUnavailable(reason=f"all {self.maxconn} connections of this process are in use")
+        try:
+            return self._pop_idle() or self.open()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def _pop_idle(self) -> Connection | None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if not connection.closed:
+                return connection
+
+    def open(self) -> Connection:
+        """Open a connection of the pool's kind that the caller keeps and closes."""
+        connection = connect(self._url(), within=int(self._timeout_seconds))
+        connection.autocommit = True
+        # JSON stays text: the one who reads it knows the decoder.
+        register_default_json(connection, loads=_as_text)
+        return connection
+
+    def putconn(self, connection: Connection, key: object = None, close: bool = False) -> None:
+        """Take a connection back; one that is broken or inside a transaction is closed."""
+        try:
+            if close or connection.closed or connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
+                _close(connection)
+            else:
+                connection.autocommit = True
+                self._idle.append(connection)
+        finally:
+            with suppress(ValueError):  # handed out before a fork
+                self._free.release()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection in autocommit for the length of a block."""
+        connection = self.getconn()
+        try:
+            yield connection
+        except DISCONNECTED:
+            self.drop_idle()  # what broke one connection has most likely broken the others
+            raise
+        finally:
+            self.putconn(connection)
+
+    def drop_idle(self) -> None:
+        """Close the connections nobody uses now."""
+        while (connection := self._pop_idle()) is not None:
+            _close(connection)
+
+    def closeall(self) -> None:
+        """Close what is idle; connections in use are closed when they come back."""
+        self._check_fork()
+        self.drop_idle()
+
+
+def _as_text(text: str) -> str:
+    return text
+
+
+def _close(connection: Connection) -> None:
+    with suppress(psycopg2.Error):
+        connection.close()
+
+
+class Deadline:
+    """How much of a time span is left."""
+
+    def __init__(self, seconds: float) -> None:
+        self._started = time.monotonic()
+        self._seconds = seconds
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the start."""
+        return (time.monotonic() - self._started) * 1000
+
+    @property
+    def left_seconds(self) -> float:
+        """Seconds until the end, 0 at least."""
+        return max(0.0, self._seconds - self.elapsed_ms / 1000)
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the time has run out."""
+        return self.elapsed_ms >= self._seconds * 1000

@@ -1,0 +1,134 @@
+"""Every exception the project raises, in one tree.
+
+::
+
+    PipelineError
+    ├── ConfigurationError          a setting, an address or a file of ours is wrong
+    ├── DatabaseUnavailable         also a dramatiq.errors.ConnectionError
+    ├── EmbeddedServerError         the PostgreSQL we wanted to start
+    ├── SchemaOutdated              "run: pipeline migrate"
+    ├── MigrationChanged            an applied file was edited
+    ├── EnqueueNotCommitted         a request sent tasks and never committed
+    ├── MessageNotEncodable         also a ValueError: arguments or a result that JSON or PostgreSQL cannot hold
+    │   └── MessageTooLarge         over the limit, nothing was stored
+    ├── TaskIsRunning               the same message was enqueued again while it runs
+    ├── LeaseLost                   a later run owns the task
+    ├── TransactionOwned            commit() inside a transactional actor
+    ├── NotTransactional            a session was asked for outside a transaction of the engine
+    ├── NoCurrentTask               current_task() outside an actor
+    ├── TaskNotFound                an unknown task id
+    └── TaskNotCancellable          it runs or has ended
+
+A caller that can react differently gets a class of its own, with the data as attributes. The first line of a class's
+docstring is its message when none is given.
+"""
+
+from collections.abc import Sequence
+
+from dramatiq import errors as dramatiq_errors
+
+
+class PipelineError(Exception):
+    """Something went wrong in the task queue."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or _first_line(type(self)))
+
+
+def _first_line(error: type[PipelineError]) -> str:
+    """Take the default message from the docstring, so that the two cannot disagree."""
+    return (error.__doc__ or error.__name__).strip().splitlines()[0]
+
+
+class ConfigurationError(PipelineError):
+    """A setting, an address or a file of the installation is wrong."""
+
+
+class DatabaseUnavailable(PipelineError, dramatiq_errors.ConnectionError):
+    """PostgreSQL does not answer.
+
+    Being a Dramatiq ConnectionError too, it is what code written for any Dramatiq broker expects from ``send()``.
+    """
+
+    def __init__(self, endpoint: str | None = None, reason: str | None = None) -> None:
+        self.endpoint = endpoint
+        self.reason = reason
+        where = f"PostgreSQL does not answer at {endpoint}" if endpoint else None
+        super().__init__(f"{where}: {reason}" if where and reason else where)
+
+
+class EmbeddedServerError(PipelineError):
+    """The embedded PostgreSQL server cannot be used."""
+
+
+class SchemaOutdated(PipelineError):
+    """The database's schema is older than this code. Run: pipeline migrate."""
+
+    def __init__(self, schema: str, missing: Sequence[str]) -> None:
+        self.schema = schema
+        self.missing = tuple(missing)
+        names = ", ".join(self.missing)
+        super().__init__(f'The schema "{schema}" is older than this code (missing: {names}). Run: pipeline migrate')
+
+
+class MigrationChanged(PipelineError):
+    """A migration that was already applied has been edited; write a new one instead."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"The migration {name} was edited after it had been applied; write a new one instead")
+
+
+class EnqueueNotCommitted(PipelineError):
+    """Tasks were sent in a transaction that nobody committed; they were not enqueued."""
+
+
+class LeaseLost(PipelineError):
+    """The lease ran out; the task belongs to a later run now."""
+
+
+class MessageNotEncodable(PipelineError, ValueError):
+    """The message or the result cannot be written as JSON that PostgreSQL accepts; nothing was stored."""
+
+
+class MessageTooLarge(MessageNotEncodable):
+    """The message or the result is larger than the limit; nothing was stored."""
+
+    def __init__(self, what: str | None = None, size: int = 0, limit: int = 0) -> None:
+        self.size = size
+        self.limit = limit
+        told = f"{what} has {size:,} bytes of JSON; the limit (PIPELINE_MESSAGE_LIMIT_BYTES) is {limit:,}"
+        super().__init__(f"{told}; nothing was stored" if what else None)
+
+
+class TaskIsRunning(PipelineError):
+    """The task runs now; enqueue it again when it has finished, or send a new message."""
+
+
+class NotTransactional(PipelineError):
+    """Only actors declared with transactional=True, and steps, have a transaction to write in."""
+
+
+class NoCurrentTask(PipelineError):
+    """There is no current task: this code runs outside an actor, or the actor was called like a function."""
+
+
+class TaskNotFound(PipelineError):
+    """There is no task with this id."""
+
+    def __init__(self, task_id: str | None = None) -> None:
+        self.task_id = task_id
+        super().__init__(f"There is no task {task_id}" if task_id else None)
+
+
+class TaskNotCancellable(PipelineError):
+    """The task runs or has ended; only a waiting task can be cancelled."""
+
+    def __init__(self, task_id: str, state: str) -> None:
+        self.task_id = task_id
+        self.state = state
+        super().__init__(f"The task {task_id} is {state}; only a waiting task can be cancelled")
+
+
+class TransactionOwned(PipelineError):
+    """The transaction belongs to the transactional actor; it commits when the actor returns."""

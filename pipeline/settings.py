@@ -1,0 +1,145 @@
+"""All configuration, and the only place that reads the environment.
+
+A field ``lease_seconds`` is set by ``PIPELINE_LEASE_SECONDS``. An empty variable counts as absent, since compose files
+pass unset ones on as empty strings.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
+
+_URL_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg2://")
+
+
+def _check_url(url: str | None) -> str | None:
+    """Refuse what is certainly not an address of PostgreSQL, without repeating it: it may hold a password."""
+    if url is not None and not url.startswith(_URL_SCHEMES):
+        message = "must be a URL that starts with postgresql://"
+        raise ValueError(message)
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_check_url)]
+Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can turn; the comment at a field is its documentation."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PIPELINE_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    #: The database. Absent: an embedded server in ``data_dir``. Given: that one, and none is ever started.
+    database_url: DatabaseUrl | None = Field(
+        default=None, repr=False, validation_alias=AliasChoices("PIPELINE_DATABASE_URL", "DATABASE_URL")
+    )
+    #: A direct way to the same database where ``database_url`` leads through a pooler, which cannot LISTEN.
+    listen_database_url: DatabaseUrl | None = Field(default=None, repr=False)
+    #: Where our tables, functions and views live.
+    schema_name: Identifier = Field(default="pipeline", validation_alias=AliasChoices("PIPELINE_SCHEMA"))
+    #: Where dramatiq-pg keeps its table, which we adopt tasks from.
+    inbox_schema: Identifier = "dramatiq"
+    #: What dramatiq-pg was told to put in front of its table's name.
+    inbox_prefix: str = Field(default="", pattern=r"^[a-z0-9_]{0,40}$")
+
+    #: Where the embedded server and the files of ``pipeline up`` live.
+    data_dir: Path = Path("var")
+    #: A directory with PostgreSQL's binaries for the embedded server, instead of the ones found.
+    pg_bin: Path | None = None
+    #: How long to wait for the database to answer before saying that it does not.
+    connect_timeout_seconds: int = Field(default=5, ge=1, le=60)
+
+    #: How long a silent worker process may keep its claims.
+    lease_seconds: float = Field(default=30.0, gt=0)
+    #: How often a worker process says that it lives.
+    beat_seconds: float = Field(default=5.0, gt=0)
+    #: How often a task may lose its worker process before it fails as poison.
+    max_losses: int = Field(default=3, ge=1)
+    #: The longest pause between two looks into an empty queue.
+    poll_max_ms: int = Field(default=250, ge=1, le=60_000)
+    #: Whether workers also LISTEN, so that an idle system answers at once.
+    listen: bool = True
+    #: Worker processes of ``pipeline worker``.
+    processes: int = Field(default=2, ge=1)
+    #: Threads in each of them.
+    threads: int = Field(default=8, ge=1)
+    #: The largest message that is accepted, in bytes of its JSON.
+    message_limit_bytes: int = Field(default=1_048_576, ge=1024)
+
+    #: Where the web server listens.
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8000
+    #: Where mail is handed over. Absent: ``pipeline up`` catches it in files.
+    smtp_host: str | None = None
+    smtp_port: Port = 25
+    #: The sender of mail.
+    mail_from: str = "erp@example.com"
+
+    #: Lines for people, or one JSON object per line.
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _accept_small_letters(cls, level: Any) -> Any:
+        return level.upper() if isinstance(level, str) else level
+
+    @model_validator(mode="after")
+    def _leave_room_for_a_lost_beat(self) -> Self:
+        if self.lease_seconds <= 2 * self.beat_seconds:
+            message = (
+                f"PIPELINE_LEASE_SECONDS ({self.lease_seconds:g}) must be more than twice PIPELINE_BEAT_SECONDS "
+                f"({self.beat_seconds:g}), or one late beat costs a worker its claims"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _keep_the_two_schemas_apart(self) -> Self:
+        if self.schema_name == self.inbox_schema:
+            message = f"PIPELINE_SCHEMA and PIPELINE_INBOX_SCHEMA must differ; both are {self.schema_name!r}"
+            raise ValueError(message)
+        return self
+
+
+@cache
+def get_settings() -> Settings:
+    """Read the environment once per process.
+
+    Raises:
+        ConfigurationError: A variable is wrong; the message names each of them.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigurationError(_explanation(error)) from None
+
+
+def _explanation(error: ValidationError) -> str:
+    """Say what is wrong in the words of the environment, which is what the reader can change."""
+    lines = [f"  {_variable(detail['loc'])}{_reason(detail['msg'])}" for detail in error.errors()]
+    return "\n".join(["The configuration is wrong:", *lines])
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """Name the variable, or nothing where several together are wrong and the reason names them."""
+    if not location:
+        return ""
+    name = str(location[0])
+    return f"{name}: " if name.isupper() else f"PIPELINE_{name.upper()}: "
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")

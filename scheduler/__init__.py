@@ -1,0 +1,1 @@
+"""The scheduler daemon: it fires due schedules."""

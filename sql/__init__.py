@@ -1,0 +1,1 @@
+"""The schema as data: migrations, functions, views and named queries, shipped with the packages."""
