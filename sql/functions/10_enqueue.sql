@@ -1,0 +1,208 @@
+-- Enqueue. Every function here only inserts; none commits, locks configuration or notifies unasked.
+-- Modes say what to do with a message id that is already known:
+--   n  new: the caller made the id just now, nobody looks
+--   r  replay after an unknown outcome: like u, but an id made within the last p_since_ms is this very message
+--   u  upsert: waiting is replaced, finished gets a new run, running is refused (PQ003)
+--   f  follow-up of an outcome: like u, but running is left alone
+
+-- The next task id: milliseconds since 2020-01-01 in the upper bits, a sequence in the lower 22.
+CREATE OR REPLACE FUNCTION next_task_id(p_now timestamptz) RETURNS bigint
+LANGUAGE sql VOLATILE AS $$
+    SELECT ((extract(epoch FROM p_now) * 1000)::bigint - 1577836800000) << 22 | (nextval('task_seq') & 4194303)
+$$;
+
+-- Find a task by its message id, newest first (a carried payload may repeat it).
+CREATE OR REPLACE FUNCTION find_task(p_message_id uuid) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT id FROM (SELECT id FROM task       WHERE message_id = p_message_id
+          UNION ALL SELECT id FROM task_carry WHERE message_id = p_message_id) t
+     ORDER BY id DESC LIMIT 1
+$$;
+
+-- Make the queue and its lane if they are missing. Runs in an own short transaction of the client:
+-- an uncommitted lane row in a business transaction would block every other sender to it.
+CREATE OR REPLACE FUNCTION ensure_lane_v1(p_queue text, p_priority int) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_lane int;
+BEGIN
+    SELECT lane_id INTO v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
+    IF FOUND THEN
+        RETURN v_lane;
+    END IF;
+    INSERT INTO queue (name) VALUES (p_queue) ON CONFLICT DO NOTHING;
+    INSERT INTO lane (queue_id, queue, priority)
+         SELECT queue_id, name, p_priority FROM queue WHERE name = p_queue
+    ON CONFLICT DO NOTHING;
+    SELECT lane_id INTO STRICT v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
+    RETURN v_lane;
+END $$;
+
+-- Deal with a message id that is already known; NULL if it is not.
+-- The caller holds the advisory lock of the id, so two senders of one id come one after the other.
+CREATE OR REPLACE FUNCTION revisit_task(
+    p_message_id uuid, p_lane int, p_delay_ms bigint, p_payload json, p_mode "char", p_since_ms float8
+) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_id   bigint := find_task(p_message_id);
+    v_run  int;
+    v_last record;
+BEGIN
+    IF v_id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF p_mode = 'r' AND EXISTS (SELECT FROM task WHERE id = v_id
+                                   AND created_at >= clock_timestamp() - p_since_ms * interval '1 ms') THEN
+        RETURN v_id;
+    END IF;
+    FOR look IN 1 .. 10 LOOP
+        DELETE FROM ready WHERE id = v_id RETURNING run INTO v_run;
+        IF NOT FOUND THEN
+            SELECT run, outcome INTO v_last FROM attempt WHERE task_id = v_id ORDER BY run DESC LIMIT 1;
+            -- A retry that was concluded between the two statements waits in ready by now: look again.
+            CONTINUE WHEN v_last.outcome IN ('r', 'i', 'l') AND EXISTS (SELECT FROM ready WHERE id = v_id);
+            IF v_last.outcome IS NULL OR v_last.outcome IN ('r', 'i', 'l') THEN
+                EXIT;  -- claimed and not concluded: it runs now
+            END IF;
+            v_run := v_last.run + 1;
+        END IF;
+        UPDATE task SET payload = p_payload, lane_id = p_lane
+         WHERE id = v_id AND (payload::text, lane_id) IS DISTINCT FROM (p_payload::text, p_lane);
+        UPDATE task_carry SET payload = p_payload, lane_id = p_lane
+         WHERE id = v_id AND (payload::text, lane_id) IS DISTINCT FROM (p_payload::text, p_lane);
+        INSERT INTO ready (lane_id, eta, id, run)
+        VALUES (p_lane, clock_timestamp() + coalesce(p_delay_ms, 0) * interval '1 ms', v_id, v_run);
+        RETURN v_id;
+    END LOOP;
+    IF p_mode = 'f' THEN
+        RETURN v_id;
+    END IF;
+    RAISE EXCEPTION 'task % is running', p_message_id
+        USING ERRCODE = 'PQ003', HINT = 'Enqueue it again when it has finished, or send a new message.';
+END $$;
+
+-- Enqueue one message: one round trip, on the caller's connection and in its transaction if there is one.
+-- Raises PQ001 if the lane was never made (see ensure_lane_v1), PQ003 as above.
+CREATE OR REPLACE FUNCTION enqueue_v1(
+    p_message_id uuid, p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_payload json,
+    p_mode "char", p_since_ms float8, p_notify boolean, p_parent bigint DEFAULT NULL, p_origin "char" DEFAULT 's'
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_now  timestamptz := clock_timestamp();
+    v_eta  timestamptz := v_now + coalesce(p_delay_ms, 0) * interval '1 ms';
+    v_lane int;
+    v_id   bigint;
+BEGIN
+    SELECT lane_id INTO v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
+    IF v_lane IS NULL THEN
+        RAISE EXCEPTION 'queue % has no lane of priority %', p_queue, p_priority
+            USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
+    END IF;
+    -- Original and replay of one message alike: the replay waits for the end of the original, then looks.
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_message_id::text, 0));
+    IF p_mode <> 'n' THEN
+        v_id := revisit_task(p_message_id, v_lane, p_delay_ms, p_payload, p_mode, p_since_ms);
+    END IF;
+    IF v_id IS NULL THEN
+        v_id := next_task_id(v_now);
+        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload)
+        VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload);
+        INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
+    END IF;
+    IF p_notify THEN
+        PERFORM pg_notify(current_schema(), '');
+    END IF;
+    RETURN v_id;
+END $$;
+
+-- Enqueue many messages in one statement: all or none.
+-- p_tasks: [{"m": message id, "q": queue, "p": priority, "a": actor, "d": delay in ms or null, "b": payload}, …]
+-- Returns how many were inserted (known ids are dealt with by mode and not counted).
+CREATE OR REPLACE FUNCTION enqueue_many_v1(
+    p_tasks json, p_mode "char", p_since_ms float8, p_notify boolean, p_parent bigint DEFAULT NULL, p_origin "char" DEFAULT 's'
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_known uuid[] := '{}';
+    v_count bigint;
+    v_row   record;
+BEGIN
+    FOR v_row IN
+        SELECT x.q, x.p FROM json_to_recordset(p_tasks) AS x(q text, p int)
+          LEFT JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
+         WHERE l.lane_id IS NULL LIMIT 1
+    LOOP
+        RAISE EXCEPTION 'queue % has no lane of priority %', v_row.q, v_row.p
+            USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
+    END LOOP;
+    -- One lock for the batch: original and replay begin with the same message.
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_tasks->0->>'m', 0));
+    IF p_mode <> 'n' THEN
+        FOR v_row IN
+            SELECT x.m, l.lane_id, x.d, x.b FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, d bigint, b json)
+              JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
+             ORDER BY x.m
+        LOOP
+            IF revisit_task(v_row.m, v_row.lane_id, v_row.d, v_row.b, p_mode, p_since_ms) IS NOT NULL THEN
+                v_known := v_known || v_row.m;
+            END IF;
+        END LOOP;
+    END IF;
+    WITH added AS (
+        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload)
+        SELECT next_task_id(x.now), x.m, l.lane_id, x.a, x.now + coalesce(x.d, 0) * interval '1 ms', x.now,
+               p_parent, p_origin, x.b
+          FROM (SELECT *, clock_timestamp() AS now
+                  FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json)) x
+          JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
+         WHERE cardinality(v_known) = 0 OR x.m <> ALL (v_known)
+        RETURNING id, lane_id, eta
+    ), waiting AS (
+        INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM added
+    )
+    SELECT count(*) INTO v_count FROM added;
+    IF p_notify THEN
+        PERFORM pg_notify(current_schema(), '');
+    END IF;
+    RETURN v_count;
+END $$;
+
+-- Enqueue from SQL: psql, a trigger or another language. In the caller's transaction, never notifying.
+-- The queue and the priority default to what a worker announced for the actor; an unknown queue is an error.
+--   SELECT pipeline.enqueue('process_order', '[42]');
+CREATE OR REPLACE FUNCTION enqueue(
+    actor text, args json DEFAULT '[]', kwargs json DEFAULT '{}', queue text DEFAULT NULL,
+    priority int DEFAULT NULL, delay interval DEFAULT NULL, options json DEFAULT '{}'
+) RETURNS uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    v_known record;
+    v_queue text := queue;
+    v_priority int := priority;
+    v_message_id uuid := gen_random_uuid();
+BEGIN
+    SELECT a.queue, a.priority INTO v_known FROM actor a WHERE a.name = actor;
+    v_queue := coalesce(v_queue, v_known.queue);
+    v_priority := coalesce(v_priority, v_known.priority, 0);
+    IF v_queue IS NULL THEN
+        RAISE EXCEPTION 'unknown actor "%"', actor
+            USING ERRCODE = 'PQ001', HINT = 'No worker has announced it yet: start one, or name the queue.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM lane l WHERE l.queue = v_queue AND l.priority = v_priority) THEN
+        RAISE EXCEPTION 'unknown queue "%" (priority %)', v_queue, v_priority
+            USING ERRCODE = 'PQ001', HINT = 'Start a worker that consumes it, or call ensure_lane_v1 once.';
+    END IF;
+    IF json_typeof(args) <> 'array' OR json_typeof(kwargs) <> 'object' OR json_typeof(options) <> 'object' THEN
+        RAISE EXCEPTION 'args must be a JSON array, kwargs and options JSON objects'
+            USING ERRCODE = '22023';
+    END IF;
+    PERFORM enqueue_v1(
+        v_message_id, v_queue, v_priority, actor, (extract(epoch FROM delay) * 1000)::bigint,
+        json_build_object('args', args, 'kwargs', kwargs, 'options', options,
+                          'message_timestamp', (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+        'n', NULL, false, NULL, 'q');
+    RETURN v_message_id;
+END $$;

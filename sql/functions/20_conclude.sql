@@ -1,0 +1,99 @@
+-- Conclude runs: the only writer of attempt. A run that is concluded already is left as it is, and
+-- nothing that would follow from it happens a second time.
+
+-- Write the outcomes of m runs and all that follows from those really concluded here: the next ready
+-- row, follow-up messages, group counts. Arrays are aligned; times are milliseconds ago, so that a
+-- worker's clock does not matter. p_next: epoch of the next run's eta, or NULL. p_extra: a JSON array
+-- aligned with the others, each null or
+--   {"error": {…}, "patch": {…}, "result": …, "ttl": ms, "delay": ms, "enqueue": [as enqueue_many_v1],
+--    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}}
+-- p_follow: whether any of them has a next run, follow-ups or a group.
+-- Returns the ids concluded.
+CREATE OR REPLACE FUNCTION conclude_runs(
+    p_worker bigint, p_ids bigint[], p_runs int[], p_outcomes "char"[], p_attempts int[], p_lanes int[],
+    p_started float8[], p_finished float8[], p_next float8[], p_extra json, p_follow boolean
+) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now  timestamptz := clock_timestamp();
+    v_done bigint[];
+    v_row  record;
+    v_left int;
+BEGIN
+    WITH concluded AS (
+        INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, started_at, finished_at, next_eta,
+                             result_until, error, patch, result)
+        SELECT u.id, u.run, u.attempt, u.outcome, p_worker,
+               v_now - u.started * interval '1 ms', v_now - u.finished * interval '1 ms',
+               coalesce(to_timestamp(u.next), v_now + (u.extra->>'delay')::bigint * interval '1 ms'),
+               v_now + (u.extra->>'ttl')::bigint * interval '1 ms',
+               u.extra->'error', u.extra->'patch', u.extra->'result'
+          FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_attempts), unnest(p_outcomes), unnest(p_started),
+                          unnest(p_finished), unnest(p_next), json_array_elements(p_extra))
+               AS u(id, run, attempt, outcome, started, finished, next, extra)
+        ON CONFLICT DO NOTHING
+        RETURNING task_id
+    )
+    SELECT array_agg(task_id) INTO v_done FROM concluded;
+
+    IF NOT p_follow OR v_done IS NULL THEN
+        RETURN v_done;
+    END IF;
+    INSERT INTO ready (lane_id, eta, id, run)
+    SELECT u.lane, coalesce(to_timestamp(u.next), v_now + (u.extra->>'delay')::bigint * interval '1 ms'), u.id, u.run + 1
+      FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_lanes), unnest(p_next), json_array_elements(p_extra))
+           AS u(id, run, lane, next, extra)
+     WHERE (u.next IS NOT NULL OR u.extra->>'delay' IS NOT NULL) AND u.id = ANY (v_done);
+
+    FOR v_row IN
+        SELECT u.id, u.extra->'enqueue' AS tasks
+          FROM ROWS FROM (unnest(p_ids), json_array_elements(p_extra)) AS u(id, extra)
+         WHERE u.extra->'enqueue' IS NOT NULL AND u.id = ANY (v_done)
+    LOOP
+        PERFORM enqueue_many_v1(v_row.tasks, 'f', NULL, false, v_row.id, 'c');
+    END LOOP;
+
+    -- Ordered, so that two batches never wait for each other's groups in a circle.
+    FOR v_row IN
+        SELECT u.id, (u.extra->'group'->>'id')::uuid AS group_id, u.extra->'group'->'callbacks' AS callbacks
+          FROM ROWS FROM (unnest(p_ids), json_array_elements(p_extra)) AS u(id, extra)
+         WHERE u.extra->'group' IS NOT NULL AND u.id = ANY (v_done)
+         ORDER BY 2, 1
+    LOOP
+        INSERT INTO group_member (group_id, task_id) VALUES (v_row.group_id, v_row.id) ON CONFLICT DO NOTHING;
+        CONTINUE WHEN NOT FOUND;
+        UPDATE task_group SET remaining = remaining - 1 WHERE group_id = v_row.group_id RETURNING remaining INTO v_left;
+        IF v_left = 0 THEN
+            PERFORM enqueue_many_v1(v_row.callbacks, 'f', NULL, false, v_row.id, 'c');
+        END IF;
+    END LOOP;
+    RETURN v_done;
+END $$;
+
+-- Conclude one run as the last statement of a transactional actor's own transaction.
+-- False: the run was concluded by somebody else; the caller must roll back.
+CREATE OR REPLACE FUNCTION conclude_v1(
+    p_worker bigint, p_id bigint, p_run int, p_outcome "char", p_attempt int, p_lane int,
+    p_started float8, p_extra json
+) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    RETURN conclude_runs(
+        p_worker, ARRAY[p_id], ARRAY[p_run], ARRAY[p_outcome], ARRAY[p_attempt], ARRAY[p_lane],
+        ARRAY[p_started], ARRAY[0.0::float8], ARRAY[NULL::float8], json_build_array(p_extra), true) IS NOT NULL;
+END $$;
+
+-- Whether a run was concluded, waiting for a transaction that is about to say so.
+-- The probe row is inserted and taken back in one subtransaction, so it never becomes visible.
+CREATE OR REPLACE FUNCTION was_concluded_v1(p_id bigint, p_run int) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    INSERT INTO attempt (task_id, run, attempt, outcome, finished_at)
+    VALUES (p_id, p_run, 0, 'i', clock_timestamp()) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    RAISE EXCEPTION SQLSTATE 'PQ009';
+EXCEPTION WHEN SQLSTATE 'PQ009' THEN
+    RETURN false;
+END $$;

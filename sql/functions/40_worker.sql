@@ -1,0 +1,165 @@
+-- The life of a worker: register, beat, resume, end; and its rescue by others.
+-- Every change of state or session locks the row FOR UPDATE first and updates it in the same
+-- transaction: a bare UPDATE of these columns would not be seen by an exchange's FOR KEY SHARE.
+
+CREATE OR REPLACE FUNCTION register_worker_v1(p_host text, p_pid int, p_threads int, p_queues text[], p_backends text[])
+RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    INSERT INTO worker (host, pid, threads, queues, backends)
+    VALUES (p_host, p_pid, p_threads, p_queues, p_backends) RETURNING worker_id
+$$;
+
+-- 'pid@start' of the database session that asks: a pid alone would be reused.
+CREATE OR REPLACE FUNCTION backend_v1() RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT pg_backend_pid() || '@' || coalesce((SELECT extract(epoch FROM backend_start)::text
+                                                  FROM pg_stat_activity WHERE pid = pg_backend_pid()), '')
+$$;
+
+-- Note one more database session of this worker, so that a rescuer can end it.
+CREATE OR REPLACE FUNCTION register_backend_v1(p_worker bigint, p_backend text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    UPDATE worker SET backends = array_append(backends, p_backend)
+     WHERE worker_id = p_worker AND state = 'a' AND p_backend <> ALL (backends)
+$$;
+
+-- Tell that the worker lives. False: it was declared dead, or stopped.
+CREATE OR REPLACE FUNCTION beat_v1(p_worker bigint, p_running bigint[], p_queues text[]) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE worker SET beat = beat + 1, beat_at = clock_timestamp(), running = p_running, queues = p_queues
+     WHERE worker_id = p_worker AND state = 'a';
+    RETURN FOUND;
+END $$;
+
+-- Give runs of a worker back: concluded as p_outcome, waiting again with their old eta.
+CREATE OR REPLACE FUNCTION return_claims(p_worker bigint, p_claims bigint[]) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_count bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM claim WHERE claim_id = ANY (p_claims) AND worker_id = p_worker
+        RETURNING ids, runs, lanes, etas
+    ), held AS (
+        SELECT u.* FROM gone, unnest(gone.ids, gone.runs, gone.lanes, gone.etas) AS u(id, run, lane, eta)
+    ), returned AS (
+        INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, finished_at, next_eta)
+        SELECT h.id, h.run, coalesce((SELECT max(a.attempt) FROM attempt a WHERE a.task_id = h.id), 0), 'i', p_worker,
+               clock_timestamp(), h.eta
+          FROM held h
+        ON CONFLICT DO NOTHING RETURNING task_id
+    ), waiting AS (
+        INSERT INTO ready (lane_id, eta, id, run)
+        SELECT h.lane, h.eta, h.id, h.run + 1 FROM held h JOIN returned r ON r.task_id = h.id
+        RETURNING id
+    )
+    SELECT count(*) INTO v_count FROM waiting;
+    RETURN v_count;
+END $$;
+
+-- Begin a new session after a lost connection: claims whose reply never came are given back.
+-- Returns the new session number; NULL if the worker was declared dead meanwhile.
+CREATE OR REPLACE FUNCTION resume_v1(p_worker bigint, p_known_claims bigint[], p_backend text) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_session int;
+BEGIN
+    -- Waits for an exchange of the old session that is still at work; its claims are then visible.
+    PERFORM FROM worker WHERE worker_id = p_worker AND state = 'a' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE worker SET session = session + 1, beat = beat + 1, beat_at = clock_timestamp(),
+                      backends = array_append(backends, p_backend)
+     WHERE worker_id = p_worker RETURNING session INTO v_session;
+    PERFORM return_claims(p_worker, ARRAY(SELECT claim_id FROM claim
+                                           WHERE worker_id = p_worker AND claim_id <> ALL (p_known_claims)));
+    RETURN v_session;
+END $$;
+
+-- End in good order: whatever is still claimed waits again, uncounted.
+CREATE OR REPLACE FUNCTION end_worker_v1(p_worker bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    PERFORM FROM worker WHERE worker_id = p_worker AND state = 'a' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    RETURN return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
+END $$;
+
+-- Who should be alive, what its beat is, and how many of its database sessions are still there.
+-- A role that may not see another's session start takes the pid for it.
+CREATE OR REPLACE FUNCTION watch_workers_v1() RETURNS TABLE (worker_id bigint, beat bigint, sessions int)
+LANGUAGE sql STABLE SET search_path = :"schema", pg_temp AS $$
+    SELECT w.worker_id, w.beat,
+           (SELECT count(*)::int FROM pg_stat_activity s
+             WHERE s.pid = ANY (ARRAY(SELECT split_part(b, '@', 1)::int FROM unnest(w.backends) b))
+               AND coalesce(s.pid || '@' || extract(epoch FROM s.backend_start)::text = ANY (w.backends), true))
+      FROM worker w WHERE w.state = 'a'
+$$;
+
+-- Declare a worker dead whose beat is still the one the rescuer watched stand still, and take back
+-- what it held. Runs already concluded are left alone. A task lost p_max_losses times fails as poison.
+-- Gives up (55P03) after 100 ms if a stopped process of that worker holds a run between its fence row
+-- and COMMIT. Returns how many runs were lost; NULL if the worker is not dead after all.
+CREATE OR REPLACE FUNCTION rescue_v1(p_worker bigint, p_beat bigint, p_max_losses int) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+    v_lost bigint;
+BEGIN
+    PERFORM FROM worker WHERE worker_id = p_worker AND beat = p_beat AND state = 'a' FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE worker SET state = 'd', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    -- A step that is about to commit holds its checkpoint: wait for it (100 ms), so that the next run sees its cursor.
+    PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
+    WITH gone AS (
+        DELETE FROM claim WHERE worker_id = p_worker RETURNING ids, runs, lanes, claimed_at
+    ), held AS (
+        SELECT u.*, gone.claimed_at, h.losses, h.attempts
+          FROM gone, unnest(gone.ids, gone.runs, gone.lanes) AS u(id, run, lane),
+               LATERAL (SELECT count(*) FILTER (WHERE a.outcome = 'l') AS losses, coalesce(max(a.attempt), 0) AS attempts
+                          FROM attempt a WHERE a.task_id = u.id) h
+    ), lost AS (
+        INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, started_at, finished_at, next_eta, error)
+        SELECT h.id, h.run, h.attempts, CASE WHEN h.losses + 1 >= p_max_losses THEN 'f' ELSE 'l' END, p_worker,
+               h.claimed_at, clock_timestamp(),
+               -- The first loss runs again at once; a task that loses worker after worker waits longer each time.
+               CASE WHEN h.losses + 1 < p_max_losses THEN clock_timestamp() + (power(2, h.losses) - 1) * interval '1 s' END,
+               json_build_object('type', 'WorkerLost', 'reason', CASE WHEN h.losses + 1 >= p_max_losses THEN 'poison' ELSE 'lost' END,
+                                 'message', format('worker %s died while it held this task (loss %s)', p_worker, h.losses + 1))
+          FROM held h
+        ON CONFLICT DO NOTHING RETURNING task_id, run, next_eta
+    ), waiting AS (
+        INSERT INTO ready (lane_id, eta, id, run)
+        SELECT h.lane, l.next_eta, h.id, h.run + 1 FROM lost l JOIN held h ON h.id = l.task_id
+         WHERE l.next_eta IS NOT NULL
+    )
+    SELECT count(*) INTO v_lost FROM lost;
+    RETURN v_lost;
+END $$;
+
+-- End the database sessions a stopped worker still has. Runs with the rights of the caller.
+CREATE OR REPLACE FUNCTION end_backends_v1(p_worker bigint) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = :"schema", pg_temp AS $$
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(s.pid))
+      FROM worker w, pg_stat_activity s
+     WHERE w.worker_id = p_worker AND s.pid <> pg_backend_pid()
+       AND s.pid || '@' || extract(epoch FROM s.backend_start)::text = ANY (w.backends)
+$$;
+
+-- Make known which actors this worker can run; nothing is written if nothing changed.
+-- p_actors: [{"name": …, "queue": …, "priority": …}, …]
+CREATE OR REPLACE FUNCTION register_actors_v1(p_actors json) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    INSERT INTO actor (name, queue, priority)
+    SELECT x.name, x.queue, x.priority FROM json_to_recordset(p_actors) AS x(name text, queue text, priority int)
+     ORDER BY x.name
+    ON CONFLICT (name) DO UPDATE SET queue = excluded.queue, priority = excluded.priority, seen_at = clock_timestamp()
+     WHERE (actor.queue, actor.priority) IS DISTINCT FROM (excluded.queue, excluded.priority)
+$$;

@@ -1,0 +1,139 @@
+-- What an operator or an application asks for, one transaction each.
+
+-- Cancel a task that waits. Works inside the caller's transaction.
+-- Returns 'cancelled', or the state that stands in the way ('running', 'succeeded', 'failed', 'skipped');
+-- 'cancelled' again if it was cancelled before; NULL for an unknown id.
+CREATE OR REPLACE FUNCTION cancel_v1(p_message_id uuid, p_who text, p_reason text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_id  bigint := find_task(p_message_id);
+    v_run int;
+BEGIN
+    IF v_id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- A claim at work skips this row or has it already: exactly one of the two gets it.
+    DELETE FROM ready WHERE id = v_id RETURNING run INTO v_run;
+    IF NOT FOUND THEN
+        RETURN task_state(v_id);
+    END IF;
+    INSERT INTO attempt (task_id, run, attempt, outcome, finished_at, error)
+    VALUES (v_id, v_run, coalesce((SELECT max(attempt) FROM attempt WHERE task_id = v_id), 0), 'c', clock_timestamp(),
+            json_build_object('type', 'Cancelled', 'message', p_reason, 'who', p_who));
+    INSERT INTO audit (task_id, action, who, reason) VALUES (v_id, 'cancel', p_who, p_reason);
+    RETURN 'cancelled';
+END $$;
+
+-- The state of one task as people read it.
+CREATE OR REPLACE FUNCTION task_state(p_id bigint) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        (SELECT CASE WHEN eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END FROM ready WHERE id = p_id),
+        (SELECT CASE outcome WHEN 's' THEN 'succeeded' WHEN 'f' THEN 'failed' WHEN 'c' THEN 'cancelled' WHEN 'k' THEN 'skipped' END
+           FROM attempt WHERE task_id = p_id ORDER BY run DESC LIMIT 1),
+        'running')
+$$;
+
+-- Cancel everything that waits in a queue. Returns how many.
+CREATE OR REPLACE FUNCTION flush_v1(p_queue text, p_who text) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    WITH gone AS (
+        DELETE FROM ready WHERE lane_id IN (SELECT lane_id FROM lane WHERE queue = p_queue) RETURNING id, run
+    ), cancelled AS (
+        INSERT INTO attempt (task_id, run, attempt, outcome, finished_at, error)
+        SELECT g.id, g.run, coalesce((SELECT max(a.attempt) FROM attempt a WHERE a.task_id = g.id), 0), 'c', clock_timestamp(),
+               json_build_object('type', 'Cancelled', 'message', 'the queue was flushed', 'who', p_who)
+          FROM gone g
+        RETURNING task_id
+    ), noted AS (
+        INSERT INTO audit (action, who, reason) SELECT 'flush', p_who, p_queue
+    )
+    SELECT count(*) FROM cancelled
+$$;
+
+-- How many tasks of a queue wait (due or not) or run.
+CREATE OR REPLACE FUNCTION pending_v1(p_queue text) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    WITH lanes AS MATERIALIZED (SELECT lane_id FROM lane WHERE queue = p_queue)
+    SELECT (SELECT count(*) FROM ready WHERE lane_id IN (SELECT lane_id FROM lanes))
+         + (SELECT count(*) FROM claim c, unnest(c.ids, c.runs, c.lanes) AS u(id, run, lane)
+             WHERE u.lane IN (SELECT lane_id FROM lanes)
+               AND NOT EXISTS (SELECT FROM attempt a WHERE a.task_id = u.id AND a.run = u.run))
+$$;
+
+-- The stored result of a task: no row while there is none (or its time is over).
+CREATE OR REPLACE FUNCTION result_v1(p_message_id uuid) RETURNS TABLE (result json)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    SELECT a.result FROM (SELECT outcome, result_until, result FROM attempt
+                           WHERE task_id = find_task(p_message_id) ORDER BY run DESC LIMIT 1) a
+     WHERE a.result_until > clock_timestamp() AND a.outcome IN ('s', 'f', 'k')
+    UNION ALL
+    SELECT k.result FROM kept_result k WHERE k.message_id = p_message_id AND k.result_until > clock_timestamp()
+     LIMIT 1
+$$;
+
+-- Keep a result that belongs to no run of ours: the backend serves another broker, or a program stores by hand.
+CREATE OR REPLACE FUNCTION store_result_v1(p_message_id uuid, p_result json, p_ttl_ms bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    INSERT INTO kept_result (message_id, result_until, result)
+    VALUES (p_message_id, clock_timestamp() + p_ttl_ms * interval '1 ms', p_result)
+    ON CONFLICT (message_id) DO UPDATE SET result_until = excluded.result_until, result = excluded.result
+$$;
+
+-- Results of several tasks at once, for the one poller of a process.
+CREATE OR REPLACE FUNCTION results_v1(p_message_ids uuid[]) RETURNS TABLE (message_id uuid, result json)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    SELECT m.id, r.result FROM unnest(p_message_ids) AS m(id), LATERAL result_v1(m.id) r
+$$;
+
+-- A new group of p_size members.
+CREATE OR REPLACE FUNCTION create_group_v1(p_group uuid, p_size int) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    INSERT INTO task_group (group_id, remaining) VALUES (p_group, p_size) ON CONFLICT DO NOTHING
+$$;
+
+-- Write the latest progress of many tasks: [{"t": message id, "p": percent, "n": note}, …].
+-- Not waited for on disk: a crash may lose the last second of progress, never a task.
+CREATE OR REPLACE FUNCTION report_progress_v1(p_reports json) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_count bigint;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO progress (task_id, percent, note, reported_at)
+    SELECT DISTINCT ON (f.id) f.id, x.p, x.n, clock_timestamp()
+      FROM json_to_recordset(p_reports) AS x(t uuid, p smallint, n text), LATERAL (SELECT find_task(x.t) AS id) f
+     WHERE f.id IS NOT NULL
+     ORDER BY f.id
+    ON CONFLICT (task_id) DO UPDATE SET percent = excluded.percent, note = excluded.note, reported_at = excluded.reported_at;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END $$;
+
+-- Take over the checkpoint of a task for this run and read its cursor (NULL at first).
+-- Waits for a step of an earlier run that is about to commit.
+CREATE OR REPLACE FUNCTION open_checkpoint_v1(p_id bigint, p_run int) RETURNS json
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    INSERT INTO checkpoint AS c (task_id, run, saved_at) VALUES (p_id, p_run, clock_timestamp())
+    ON CONFLICT (task_id) DO UPDATE SET run = greatest(c.run, excluded.run)
+    RETURNING cursor
+$$;
+
+-- The last statement of a step: save its cursor under the task's fence.
+-- False: the run was concluded by somebody else, or a later run has taken over; the caller must roll back.
+CREATE OR REPLACE FUNCTION save_checkpoint_v1(p_id bigint, p_run int, p_cursor json) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    UPDATE checkpoint SET cursor = p_cursor, saved_at = clock_timestamp() WHERE task_id = p_id AND run = p_run;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    -- A rescue that held the row a moment ago is visible to this later statement.
+    RETURN NOT EXISTS (SELECT FROM attempt WHERE task_id = p_id AND run = p_run);
+END $$;
+
+-- The internal id of a task.
+CREATE OR REPLACE FUNCTION find_task_v1(p_message_id uuid) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    SELECT find_task(p_message_id)
+$$;

@@ -1,0 +1,59 @@
+-- name: ensure_lane
+-- Make a queue and its lane in a transaction of their own.
+SELECT :"schema".ensure_lane_v1(%(queue)s, %(priority)s)
+
+-- name: enqueue
+-- Enqueue one message on whatever transaction the cursor has.
+SELECT :"schema".enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
+                            %(mode)s, %(since_ms)s, %(notify)s)
+
+-- name: enqueue_many
+-- Enqueue many messages, all or none.
+SELECT :"schema".enqueue_many_v1(%(tasks)s, %(mode)s, %(since_ms)s, %(notify)s)
+
+-- name: create_group
+-- A group whose members count towards its completion callbacks.
+SELECT :"schema".create_group_v1(%(group_id)s, %(size)s)
+
+-- name: exchange
+-- Write outcomes and claim tasks; see exchange_v1.
+SELECT * FROM :"schema".exchange_v1(
+    %(worker)s, %(session)s, %(ids)s, %(runs)s, %(outcomes)s, %(attempts)s, %(lanes)s, %(started)s, %(finished)s,
+    %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s)
+
+-- name: conclude_run
+-- Conclude one run in the transaction of its actor; false if somebody else did.
+SELECT :"schema".conclude_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(attempt)s, %(lane)s, %(started)s, %(extra)s)
+
+-- name: was_concluded
+-- Settle an unknown COMMIT.
+SELECT :"schema".was_concluded_v1(%(task_id)s, %(run)s)
+
+-- name: cancel_task
+-- Cancel a waiting task; the state in the way otherwise, NULL for an unknown id.
+SELECT :"schema".cancel_v1(%(message_id)s, %(who)s, %(reason)s)
+
+-- name: flush_queue
+-- Cancel all that waits in a queue.
+SELECT :"schema".flush_v1(%(queue)s, %(who)s)
+
+-- name: pending_tasks
+-- How many tasks of a queue wait or run.
+SELECT :"schema".pending_v1(%(queue)s)
+
+-- name: task_status
+-- One task as people see it.
+SELECT task_id, actor, queue, state, attempt, progress, note, result, error, created_at, eta, started_at, finished_at, priority, args
+  FROM :"schema".task_status WHERE id = :"schema".find_task_v1(%(message_id)s)
+
+-- name: open_checkpoint
+-- Take over a task's checkpoint and read its cursor.
+SELECT :"schema".open_checkpoint_v1(%(task_id)s, %(run)s)
+
+-- name: save_checkpoint
+-- Save a step's cursor under the fence; false if the run is over.
+SELECT :"schema".save_checkpoint_v1(%(task_id)s, %(run)s, %(cursor)s)
+
+-- name: report_progress
+-- Write the latest progress of many tasks.
+SELECT :"schema".report_progress_v1(%(reports)s)

@@ -1,0 +1,43 @@
+-- name: register_worker
+-- A new worker; its id is new at every start.
+SELECT :"schema".register_worker_v1(%(host)s, %(pid)s, %(threads)s, %(queues)s, %(backends)s)
+
+-- name: register_actors
+-- Announce which actors run here.
+SELECT :"schema".register_actors_v1(%(actors)s)
+
+-- name: own_backend
+-- The identity of this database session.
+SELECT :"schema".backend_v1()
+
+-- name: register_backend
+-- Note one more database session of a worker.
+SELECT :"schema".register_backend_v1(%(worker)s, :"schema".backend_v1())
+
+-- name: beat_worker
+-- Tell that the worker lives; false if it was declared dead.
+SELECT :"schema".beat_v1(%(worker)s, %(running)s::bigint[], %(queues)s::text[])
+
+-- name: resume_worker
+-- Begin a new session after a lost connection; NULL if the worker was declared dead.
+SELECT :"schema".resume_v1(%(worker)s, %(known_claims)s::bigint[], :"schema".backend_v1())
+
+-- name: end_worker
+-- End in good order; what is still claimed waits again.
+SELECT :"schema".end_worker_v1(%(worker)s)
+
+-- name: watch_workers
+-- Who should be alive.
+SELECT worker_id, beat, sessions FROM :"schema".watch_workers_v1()
+
+-- name: rescue_worker
+-- Take back what a dead worker held; NULL if it is not dead after all.
+SELECT :"schema".rescue_v1(%(worker)s, %(beat)s, %(max_losses)s)
+
+-- name: end_backends
+-- End the database sessions a stopped worker still has.
+SELECT :"schema".end_backends_v1(%(worker)s)
+
+-- name: lanes
+-- What the lane numbers mean.
+SELECT lane_id, queue, priority FROM :"schema".lane

@@ -1,0 +1,37 @@
+-- The face of every task: one row each, whatever has become of it.
+CREATE VIEW task_status AS
+SELECT t.message_id::text AS task_id,
+       t.actor,
+       l.queue,
+       CASE
+           WHEN r.eta > clock_timestamp() THEN 'scheduled'
+           WHEN r.id IS NOT NULL          THEN 'queued'
+           WHEN a.outcome = 's'           THEN 'succeeded'
+           WHEN a.outcome = 'f'           THEN 'failed'
+           WHEN a.outcome = 'c'           THEN 'cancelled'
+           WHEN a.outcome = 'k'           THEN 'skipped'
+           ELSE 'running'
+       END AS state,
+       coalesce(a.attempt, 0)::int AS attempt,
+       CASE WHEN r.id IS NULL AND a.outcome = 's' THEN 100 ELSE coalesce(p.percent, 0) END::int AS progress,
+       coalesce(p.note, '') AS note,
+       CASE WHEN a.result_until > clock_timestamp() THEN a.result END AS result,
+       CASE WHEN a.error IS NOT NULL THEN concat_ws(': ', a.error->>'type', nullif(a.error->>'message', '')) END AS error,
+       t.created_at,
+       coalesce(r.eta, t.eta) AS eta,
+       CASE WHEN r.id IS NULL AND a.outcome IN ('s', 'f', 'c', 'k') THEN a.started_at ELSE c.claimed_at END AS started_at,
+       CASE WHEN r.id IS NULL AND a.outcome IN ('s', 'f', 'c', 'k') THEN a.finished_at END AS finished_at,
+       l.priority::int AS priority,
+       t.payload->'args' AS args,
+       t.payload->'kwargs' AS kwargs,
+       t.id
+  FROM (SELECT * FROM task UNION ALL SELECT * FROM task_carry) t
+  JOIN lane l ON l.lane_id = t.lane_id
+  LEFT JOIN ready r ON r.id = t.id
+  LEFT JOIN LATERAL (
+       SELECT a.outcome, a.attempt, a.started_at, a.finished_at, a.result_until, a.result, a.error
+         FROM attempt a WHERE a.task_id = t.id ORDER BY a.run DESC LIMIT 1) a ON true
+  LEFT JOIN LATERAL (
+       SELECT c.claimed_at FROM claim c
+        WHERE r.id IS NULL AND (a.outcome IS NULL OR a.outcome IN ('r', 'i', 'l')) AND t.id = ANY (c.ids) LIMIT 1) c ON true
+  LEFT JOIN progress p ON p.task_id = t.id;
