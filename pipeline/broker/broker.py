@@ -1,0 +1,423 @@
+"""The broker: Dramatiq's interface over PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dramatiq_pg
+from dramatiq.common import q_name
+from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.middleware import Callbacks, GroupCallbacks, Middleware, MiddlewareError, Pipelines
+from dramatiq.results import Results
+
+from pipeline.broker.engine import Engine
+from pipeline.broker.enlist import Joined, join, joined, joining
+from pipeline.broker.interrupter import Interrupter
+from pipeline.broker.messages import as_json, encode
+from pipeline.broker.notify import Notifier
+from pipeline.broker.results import PostgresResultBackend
+from pipeline.broker.runner import Runner
+from pipeline.broker.sender import Sender
+from pipeline.context import CurrentTask, NewTask, NextRun, find_current_task
+from pipeline.db.embedded import database_url
+from pipeline.db.pool import Deadline, Pool
+from pipeline.db.statements import load
+from pipeline.errors import ConfigurationError
+from pipeline.middleware import stack
+from pipeline.settings import Settings, get_settings
+from pipeline.store import tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dramatiq import Message
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+    from pipeline.broker.consumer import QueueFacade
+    from pipeline.broker.hub import Hub
+    from pipeline.context import TaskTransaction
+
+#: Options a message must not carry into the store: the row holds them, and Dramatiq would act on them again.
+_OWN_OPTIONS = ("eta",)
+
+#: Whose failure after a task would lose its result or what comes next.
+_ESSENTIAL = (Callbacks, GroupCallbacks, Pipelines, Results)
+
+
+class PostgresBroker(dramatiq_pg.PostgresBroker):
+    """A Dramatiq broker whose queue is PostgreSQL. Constructing one opens no connection.
+
+    Args:
+        url: The database; by default ``DATABASE_URL`` or, without it, the embedded server of ``pipeline up``.
+        middleware: None for our stack (see ``pipeline.middleware``); a list is used as it is.
+        schema: Where our tables live.
+        inbox_schema: Where dramatiq-pg keeps its table, from which tasks of unmodified producers are adopted.
+        inbox_prefix: What dramatiq-pg was told to put in front of its table's name.
+        settings: Instead of those read from the environment.
+
+    Raises:
+        ConfigurationError: Another broker of this process uses another inbox: dramatiq-pg keeps the text of its
+            statements in a global.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        middleware: list[Middleware] | None = None,
+        schema: str | None = None,
+        inbox_schema: str | None = None,
+        inbox_prefix: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or get_settings()
+        self.schema = schema or self.settings.schema_name
+        self.inbox = _claim_inbox(
+            inbox_schema or self.settings.inbox_schema,
+            self.settings.inbox_prefix if inbox_prefix is None else inbox_prefix,
+        )
+        self._given_url = url
+        self._hooks: dict[str, list[Any]] = {}
+        self._joins: list[Callable[[], Any]] = []
+        #: Called by name at the points where a crash is most interesting. For tests.
+        self.probe: Callable[[str, Any], None] | None = None
+        self.interrupter = Interrupter()
+        self.engine = Engine(self)
+        self._runner = Runner(self)
+        self.hub: Hub = None  # type: ignore[assignment]  # set while a worker runs in this process
+        pool = Pool(lambda: self.url, maxconn=64)
+        super().__init__(pool=pool, results=False, schema=self.inbox[0], prefix=self.inbox[1], middleware=[])
+        for each in self._stack() if middleware is None else middleware:
+            self.add_middleware(each)
+        self.add_middleware(self.engine)
+
+    # --- what it is made of, on first use -----------------------------------------------------------------------------
+
+    @cached_property
+    def url(self) -> str:
+        """The database's address."""
+        return self._given_url or database_url(self.settings)
+
+    @property
+    def is_working(self) -> bool:
+        """Tell whether a worker runs in this process."""
+        return self.hub is not None and self.hub.is_alive()  # type: ignore[redundant-expr]
+
+    @cached_property
+    def sql(self) -> Mapping[str, str]:
+        """The named statements for our schema."""
+        return load(self.schema)
+
+    @cached_property
+    def transactions(self) -> Pool:
+        """Connections for transactions that belong to the engine."""
+        return Pool(lambda: self.url, maxconn=256)
+
+    @cached_property
+    def notifier(self) -> Notifier:
+        """Wakes idle workers."""
+        return Notifier(self.pool, self.schema)
+
+    @cached_property
+    def sender(self) -> Sender:
+        """Sends outside anybody's transaction."""
+        return Sender(self.pool, lambda: self.sql, self.notifier)
+
+    def _stack(self) -> list[Middleware]:
+        self.backend = PostgresResultBackend(broker=self)
+        return stack(self, self.backend)
+
+    # --- declarations ---------------------------------------------------------------------------------------------
+
+    @property
+    def actor_options(self) -> set[str]:
+        """What actors may be declared with."""
+        return self._actor_options | {"transactional"}
+
+    @actor_options.setter
+    def actor_options(self, options: set[str]) -> None:
+        self._actor_options = options
+
+    def add_middleware(self, middleware: Middleware, **where: Any) -> None:
+        """Add a middleware; see Dramatiq."""
+        self._hooks.clear()
+        super().add_middleware(middleware, **where)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue. Delayed tasks wait in it as rows, so there is no second queue for them."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues[queue_name] = True
+            self.emit_after("declare_queue", queue_name)
+
+    # --- enqueue --------------------------------------------------------------------------------------------------
+
+    def enqueue(self, message: Message[Any], *, delay: float | None = None) -> Message[Any]:
+        """Enqueue a message: in the transaction it belongs to, or at once on a connection of our own.
+
+        A message id that is known already waits once: a waiting task is replaced, a finished one runs again, and the
+        running task's own message means that this run ends in another one.
+
+        Raises:
+            QueueNotFound: The message's queue was never declared here.
+            MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts.
+            MessageTooLarge: It is larger than the limit.
+            DatabaseUnavailable: PostgreSQL did not answer within five seconds.
+        """
+        message = self._tidied(message)
+        self.emit_before("enqueue", message, delay)
+        self._place([self.encoded(message, delay)], message)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def send_many(self, messages: Iterable[Message[Any]], *, delay: float | None = None) -> list[Message[Any]]:
+        """Enqueue many messages, all or none, in one statement. Raises as :meth:`enqueue` does."""
+        tidied = [self._tidied(message) for message in messages]
+        for message in tidied:
+            self.emit_before("enqueue", message, delay)
+        self._place([self.encoded(message, delay) for message in tidied])
+        for message in tidied:
+            self.emit_after("enqueue", message, delay)
+        return tidied
+
+    def _tidied(self, message: Message[Any]) -> Message[Any]:
+        """Undo what another broker's delay did to a message."""
+        queue = q_name(message.queue_name)
+        if queue not in self.queues:
+            raise QueueNotFound(queue)
+        options = {key: value for key, value in message.options.items() if key not in _OWN_OPTIONS}
+        if queue != message.queue_name or len(options) != len(message.options):
+            message = message.copy(queue_name=queue)
+            for option in _OWN_OPTIONS:
+                message.options.pop(option, None)
+        return message
+
+    def encoded(self, message: Message[Any], delay: float | None = None) -> NewTask:
+        """Make a message ready for the store."""
+        actor = self.actors.get(message.actor_name)
+        priority = actor.priority if actor is not None else 0
+        delay_ms = None if delay is None else round(delay)
+        return encode(message, priority, delay_ms, self.settings.message_limit_bytes)
+
+    def _place(self, new: list[NewTask], message: Message[Any] | None = None) -> None:
+        """Put tasks where they belong: a run's capture, a transaction, or the database at once."""
+        task = find_current_task()
+        if task is not None and message is not None and message.message_id == task.task_id:
+            _run_again(task, new[0].delay_ms or 0, message.options)
+        elif task is not None and task.capture is not None:
+            self._capture(task, new)
+        elif (target := self._joined(task)) is not None:
+            self.sender.ensure_lanes((each.queue, each.priority) for each in new)
+            target.send(new)
+        elif len(new) == 1:
+            self.sender.send(new[0])
+        else:
+            self.sender.send_many(new)
+
+    def _capture(self, task: CurrentTask, new: list[NewTask]) -> None:
+        assert task.capture is not None  # noqa: S101 - the caller looked
+        self.sender.ensure_lanes((each.queue, each.priority) for each in new)
+        task.capture.sends += new
+
+    def _joined(self, task: CurrentTask | None) -> Joined | None:
+        if (target := joined()) is not None:
+            return target
+        if task is not None and (transaction := task.joined()) is not None:
+            return _JoinedTask(transaction)
+        for find in self._joins:
+            if (found := find()) is not None:
+                return join(found, self._write, self.notifier.notify_soon)
+        return None
+
+    def _write(self, cursor: Cursor, new: list[NewTask]) -> None:
+        if len(new) == 1:
+            tasks.enqueue(self.sql, cursor, new[0])
+        else:
+            tasks.enqueue_many(self.sql, cursor, as_json(new))
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Let the sends inside the block be enqueued together at its end, all or none."""
+        batch = _Batch()
+        with joining(batch):
+            yield
+        if batch.sends:
+            self._place(batch.sends)
+
+    @contextmanager
+    def enlist(self, target: Any, *, at_exit: bool = False) -> Iterator[None]:
+        """Let sends inside the block belong to the caller's transaction.
+
+        Args:
+            target: A psycopg2 connection, a SQLAlchemy Session (or scoped_session) or a SQLAlchemy Connection.
+            at_exit: For a psycopg2 connection only: write everything as one statement when the block ends, instead of
+                each send at once. Commit after the block, and set no savepoints inside it.
+        """
+        with joining(join(target, self._write, self.notifier.notify_soon, at_exit=at_exit)):
+            yield
+
+    def join_sends_to(self, find: Callable[[], Any]) -> None:
+        """Let every send join what ``find`` returns (as :meth:`enlist` takes it), unless that is None."""
+        self._joins.append(find)
+
+    # --- hooks ----------------------------------------------------------------------------------------------------
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Call the hooks of a signal, those only that a middleware overrides."""
+        if signal == "process_message":
+            self._runner.begin(args[0])
+        for middleware, hook in self._hooks_of("before_" + signal):
+            try:
+                hook(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical("Unexpected failure in before_%s of %r.", signal, middleware, exc_info=True)
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Call the hooks of a signal; those that end a run have its outcome captured."""
+        if signal == "process_message":
+            proxy = args[0]
+            self._runner.finish(proxy, kwargs.get("result"), kwargs.get("exception"), self._after_process(proxy))
+        elif signal == "skip_message":
+            self._runner.skip(args[0], lambda: self._call_after(signal, *args))
+        elif signal == "nack":
+            self._runner.nack(args[0], lambda: self._call_after(signal, *args))
+            self.hub.put(args[0])
+        else:
+            self._call_after(signal, *args, **kwargs)
+
+    def _after_process(self, proxy: Any) -> Callable[[Any, BaseException | None], None]:
+        return lambda result, error: self._call_after(
+            "process_message", proxy, **({"result": result} if error is None else {"exception": error})
+        )
+
+    def _call_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Call the hooks in reverse order.
+
+        Dramatiq swallows their exceptions, and so do we; but where a hook of Dramatiq's makes a result or a next step,
+        its exception becomes the task's own, or the task would have succeeded with its next step gone.
+        """
+        for middleware, hook in reversed(self._hooks_of("after_" + signal)):
+            try:
+                hook(self, *args, **kwargs)
+            except Exception as error:
+                if signal == "process_message" and isinstance(middleware, _ESSENTIAL):
+                    args[0].task.capture.error = error
+                self.logger.critical("Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True)
+
+    def emit_point(self, name: str, proxy: Any) -> None:
+        """Tell a test that a run has come to a point where a crash is interesting."""
+        if self.probe is not None:
+            self.probe(name, proxy)
+
+    def _hooks_of(self, name: str) -> list[Any]:
+        hooks = self._hooks.get(name)
+        if hooks is None:
+            hooks = self._hooks[name] = [
+                (middleware, getattr(middleware, name))
+                for middleware in self.middleware
+                if _overrides(middleware, name)
+            ]
+        return hooks
+
+    # --- consume --------------------------------------------------------------------------------------------------
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> QueueFacade:
+        """Open the facade that Dramatiq's worker keeps for a queue; the hub does the claiming."""
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        return self.hub.facade(queue_name, timeout)
+
+    # --- what tests and operators of Dramatiq know ------------------------------------------------------------------
+
+    def get_declared_delay_queues(self) -> set[str]:
+        """There are none: delayed tasks wait in their own queue."""
+        return set()
+
+    def flush(self, queue_name: str) -> None:
+        """Cancel all that waits in a queue."""
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            tasks.flush(self.sql, cursor, q_name(queue_name), "flush")
+
+    def flush_all(self) -> None:
+        """Cancel all that waits in the declared queues."""
+        for queue_name in self.queues:
+            self.flush(queue_name)
+
+    def join(self, queue_name: str, *, interval: int = 50, timeout: int | None = None) -> None:
+        """Wait until nothing waits (due or not) or runs in a queue.
+
+        Raises:
+            QueueJoinTimeout: It takes longer than ``timeout`` milliseconds.
+        """
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        deadline = Deadline(float("inf") if timeout is None else timeout / 1000)
+        while self._pending(queue_name):
+            if deadline.is_over:
+                raise QueueJoinTimeout(queue_name)
+            threading.Event().wait(interval / 1000)
+
+    def _pending(self, queue_name: str) -> int:
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            return tasks.pending(self.sql, cursor, q_name(queue_name))
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for pool in (self.pool, self.transactions):
+            pool.closeall()
+
+
+class _JoinedTask:
+    """Sends that belong to the transaction of the running task."""
+
+    def __init__(self, transaction: TaskTransaction) -> None:
+        self._transaction = transaction
+
+    def send(self, new: list[NewTask]) -> None:
+        for each in new:
+            self._transaction.send(each)
+
+
+class _Batch:
+    """Sends that are collected to be placed together."""
+
+    def __init__(self) -> None:
+        self.sends: list[NewTask] = []
+
+    def send(self, new: list[NewTask]) -> None:
+        self.sends += new
+
+
+def _run_again(task: CurrentTask, delay_ms: int, options: dict[str, Any]) -> None:
+    """Let the run end in another one, which is what enqueueing the running task's own message means."""
+    patch = {key: value for key, value in options.items() if task.options.get(key, task) != value}
+    next_run = NextRun(delay_ms, patch)
+    if task.capture is not None:
+        task.capture.next_run = next_run
+    else:
+        task.next_run = next_run
+
+
+def _overrides(middleware: Any, name: str) -> bool:
+    """Tell whether a middleware does something at a signal; most do nothing at most of them."""
+    return getattr(type(middleware), name, None) is not getattr(Middleware, name, None) or name in vars(middleware)
+
+
+_claimed_inbox: list[tuple[str, str]] = []
+
+
+def _claim_inbox(schema: str, prefix: str) -> tuple[str, str]:
+    names = (schema, prefix)
+    if _claimed_inbox and _claimed_inbox[0] != names:
+        message = f"Another broker of this process uses the inbox {_claimed_inbox[0]}; this one names {names}"
+        raise ConfigurationError(message)
+    _claimed_inbox[:] = [names]
+    return names

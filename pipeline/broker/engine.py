@@ -1,0 +1,97 @@
+"""What ties a Dramatiq worker to the hub, and a running task to the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.middleware import Middleware
+
+from pipeline.broker.hub import Hub
+from pipeline.broker.transaction import OwnedTransaction, Step
+from pipeline.errors import ConfigurationError, NotTransactional
+from pipeline.maintenance import Caretaker
+from pipeline.store import tasks
+
+if TYPE_CHECKING:
+    from dramatiq import Worker
+
+    from pipeline.broker.broker import PostgresBroker
+    from pipeline.context import CurrentTask
+
+
+class Engine(Middleware):
+    """The part of the broker that lives while a worker runs. Added to every broker, whatever its middleware."""
+
+    def __init__(self, broker: PostgresBroker) -> None:
+        self._broker = broker
+        self._caretaker: Caretaker | None = None
+
+    # --- the life of a worker ---------------------------------------------------------------------------------------
+
+    def before_worker_boot(self, broker: PostgresBroker, worker: Worker) -> None:
+        """Start the hub. It claims nothing before Dramatiq's consumers are in place."""
+        if broker.is_working:
+            message = "This process already runs a worker of this broker"
+            raise ConfigurationError(message)
+        broker.hub = Hub(broker, worker)
+        broker.hub.start()
+        self._caretaker = Caretaker(broker, broker.hub)
+        self._caretaker.start()
+
+    def before_worker_shutdown(self, broker: PostgresBroker, worker: Worker) -> None:
+        """Claim nothing more; go on beating and writing outcomes until the threads are done."""
+        broker.hub.stop_claiming()
+
+    def after_worker_shutdown(self, broker: PostgresBroker, worker: Worker) -> None:
+        """Write the last outcomes and end the worker."""
+        broker.hub.finish()
+        if self._caretaker is not None:
+            self._caretaker.stop()
+        broker.close()
+
+    # --- what a running task asks for -------------------------------------------------------------------------------
+
+    def open_transaction(self, task: CurrentTask) -> OwnedTransaction:
+        """Open the transaction of a transactional actor."""
+        if not task.is_transactional:
+            message = f"{task.actor} was not declared with transactional=True, and is not inside a step()"
+            raise NotTransactional(message)
+        return self._transaction()
+
+    def _transaction(self) -> OwnedTransaction:
+        broker = self._broker
+        return OwnedTransaction(broker.transactions, broker.sql, broker.hub.worker_id)
+
+    def open_checkpoint(self, task: CurrentTask) -> Any:
+        """Take over the checkpoint; return its cursor."""
+        broker = self._broker
+        with broker.pool.connection() as connection, connection.cursor() as cursor:
+            text = tasks.open_checkpoint(broker.sql, cursor, task.id, task.run)
+        return None if text is None else json.loads(text)
+
+    @contextmanager
+    def step(self, task: CurrentTask) -> Iterator[Step]:
+        """Run a block whose writes, sends and cursor commit together."""
+        if task.transaction is not None:
+            message = "step() is for actors without transactional=True, and steps do not nest"
+            raise NotTransactional(message)
+        transaction = task.transaction = self._transaction()
+        try:
+            step = Step(transaction, None)
+            yield step
+            transaction.flush()
+            transaction.save_checkpoint(task, json.dumps(step.cursor))
+            transaction.commit()
+        finally:
+            task.transaction = None
+            transaction.close()
+        if transaction.sends:
+            self._broker.notifier.notify_soon()
+
+    def report_progress(self, task_id: str, percent: int, note: str) -> None:
+        """Hand a report to the caretaker, which writes the latest of each task once a second."""
+        if self._caretaker is not None:
+            self._caretaker.report(task_id, percent, note)

@@ -1,0 +1,55 @@
+"""Where the live rows of each lane begin."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Time to find due rows above which dead ones are suspected at the head of the lanes, and what a live row costs.
+_SLOW_MS = 5.0
+_MS_PER_ROW = 0.02
+#: Everything is scanned at least this often.
+_FULL_SCAN_SECONDS = 1.0
+
+
+class Floors:
+    """What the scans of a worker learned, while a pinned xmin keeps dead rows in front of the live ones.
+
+    A floor is only a hint about cost: everything is scanned again within a second, so a row that was committed late
+    with an early eta waits no longer than that. The server never lets a floor stand later than two seconds ago.
+    """
+
+    def __init__(self) -> None:
+        self._floors: dict[int, float] = {}
+        self._is_slow = False
+        self._was_full_scan = True
+        self._full_scan_at = time.monotonic()
+
+    def arguments(self) -> tuple[str | None, str | None]:
+        """Give the lanes and floors of the next exchange; nothing for a full scan."""
+        now = time.monotonic()
+        if not self._is_slow or not self._floors or now - self._full_scan_at >= _FULL_SCAN_SECONDS:
+            self._full_scan_at = now
+            self._was_full_scan = True
+            return None, None
+        self._was_full_scan = False
+        lanes = ",".join(map(str, self._floors))
+        floors = ",".join(map(repr, self._floors.values()))
+        return "{" + lanes + "}", "{" + floors + "}"
+
+    def learn(self, scan_ms: float, rows: list[Any], want: int, lanes: Iterable[int]) -> None:
+        """Note where the live rows began, and whether scanning to them was slow."""
+        if want <= 0:
+            return
+        if self._was_full_scan:
+            self._is_slow = scan_ms - len(rows) * _MS_PER_ROW > _SLOW_MS
+        if not self._is_slow:
+            self._floors.clear()
+            return
+        if len(rows) < want:  # every lane was scanned to its end: those without rows have nothing due
+            self._floors = dict.fromkeys(lanes, float("inf"))
+        for row in rows:
+            self._floors[row[4]] = min(row[5], self._floors.get(row[4], float("inf")))

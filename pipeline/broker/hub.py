@@ -1,0 +1,440 @@
+"""The hub: one thread, one connection, one statement per cycle for a whole worker process.
+
+Each cycle writes what outcomes have piled up and claims what the threads can take, in one round trip and one commit
+(``exchange_v1``). Batches form by themselves while the last round trip is under way; there is no timer, so an idle
+system answers at once. The hub also beats the worker's heart, and is the only one that knows its identity.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import structlog
+
+from pipeline.broker.consumer import QueueFacade, TaskProxy
+from pipeline.broker.floors import Floors
+from pipeline.broker.messages import decode
+from pipeline.broker.outcome import Conclusion, as_arguments, concluded, describe, encode_extra, given_back
+from pipeline.broker.pace import Pace
+from pipeline.broker.sender import is_transient
+from pipeline.db import migrate
+from pipeline.errors import LeaseLost, PipelineError
+from pipeline.states import Outcome
+from pipeline.store import workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dramatiq import Worker
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from pipeline.broker.broker import PostgresBroker
+    from pipeline.store.workers import Lane
+
+#: Outcomes written in one statement, at most.
+_BATCH = 1000
+_TICK_SECONDS = 1.0
+_SHORTEST_POLL_SECONDS = 0.001
+_LEASE_LOST = "PQ002"
+#: SQLSTATE classes that one row of a batch can cause: data, constraints, limits.
+_POISON_CLASSES = frozenset({"22", "23", "54"})
+#: Classes of transient errors after which the connection can be used again: conflicts, full disks, locks.
+_SOUND_CLASSES = frozenset({"40", "53", "55", "58"})
+
+log = structlog.get_logger(__name__)
+
+
+class Hub(threading.Thread):
+    """Claims for all queues and threads of a worker, and writes their outcomes."""
+
+    def __init__(self, broker: PostgresBroker, worker: Worker) -> None:
+        super().__init__(name="pipeline-hub", daemon=True)
+        self._broker = broker
+        self._worker = worker
+        self._settings = broker.settings
+        self.worker_id = 0
+        #: Set when a thread died under a task: a supervisor should replace this process.
+        self.needs_recycling = False
+        self._session = 0
+        self._connection: Connection | None = None
+        self._inbox: SimpleQueue[TaskProxy | Conclusion | None] = SimpleQueue()
+        self._pending: deque[Conclusion] = deque()
+        self._held: dict[int, TaskProxy] = {}
+        #: Runs taken from us by a rescue that still occupy a thread.
+        self._lost: set[TaskProxy] = set()
+        self._open_claims: dict[int, int] = {}
+        self._done_claims: list[int] = []
+        self._lanes: dict[int, Lane] = {}
+        self._queues: set[str] = set()
+        self._is_claiming = True
+        self._is_finishing = threading.Event()
+        self._pace = Pace(worker.worker_threads)
+        self._floors = Floors()
+        self._poll_seconds = _SHORTEST_POLL_SECONDS
+        self._next_beat = 0.0
+        self._next_tick = 0.0
+
+    # --- called from other threads ------------------------------------------------------------------------------------
+
+    def facade(self, queue: str, timeout_ms: int) -> QueueFacade:
+        """Make the consumer that Dramatiq holds for a queue."""
+        return QueueFacade(self, queue, timeout_ms)
+
+    def open_queue(self, queue: str) -> None:
+        """Claim a queue from now on: Dramatiq has its consumer in place."""
+        self._queues.add(queue)
+        self.wake()
+
+    def close_queue(self, queue: str) -> None:
+        """Claim a queue no more."""
+        self._queues.discard(queue)
+
+    def put(self, proxy: TaskProxy) -> None:
+        """Take over a run that has ended. No lock, no I/O: SimpleQueue.put is one atomic call."""
+        self._inbox.put(proxy)
+
+    def give_back(self, proxy: TaskProxy) -> None:
+        """Let a task that was not started wait again."""
+        self._inbox.put(given_back(proxy))
+
+    def wake(self) -> None:
+        """Look for tasks now."""
+        self._inbox.put(None)
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more and give back what has not started."""
+        self._is_claiming = False
+        self._give_back_unstarted()
+
+    def finish(self, within: float = 10) -> None:
+        """Write the last outcomes, end the worker and this thread."""
+        self._is_finishing.set()
+        self.wake()
+        self.join(within)
+        if self.is_alive():
+            log.warning("hub.unfinished", worker_id=self.worker_id, outcomes=len(self._pending))
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Cycle until finished; a lost connection is opened again, a lost lease ends in a new identity."""
+        pause = 0.05
+        while not self._is_done():
+            try:
+                self._connect()
+                pause = 0.05
+                while not self._is_done():
+                    self._cycle()
+            except LeaseLost:
+                self._abandon()
+            except (psycopg2.Error, PipelineError) as error:
+                log.warning(
+                    "hub.interrupted", worker_id=self.worker_id, error=str(error).strip(), retry_in=round(pause, 2)
+                )
+                self._disconnect_if_broken(error)
+                self._take_in(self._wait(random.uniform(pause / 2, pause)))  # noqa: S311
+                pause = min(pause * 2, 2.0)
+            except Exception:
+                log.exception("hub.failed", worker_id=self.worker_id)
+                self._disconnect()
+                self._wait(1.0)
+        self._end()
+
+    def _is_done(self) -> bool:
+        return self._is_finishing.is_set() and not self._pending and self._inbox.empty() and not self._done_claims
+
+    def _cycle(self) -> None:
+        now = time.monotonic()
+        want = self._want()
+        batch = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
+        claimed = 0
+        if batch or want > 0 or self._done_claims:
+            claimed = self._exchange(batch, want)
+        if now >= self._next_beat:
+            self._beat()
+        if now >= self._next_tick:
+            self._tick(now)
+        self._take_in(self._rest(worked=bool(batch or claimed), is_full=claimed == want > 0))
+
+    def _rest(self, *, worked: bool, is_full: bool) -> list[TaskProxy | Conclusion | None]:
+        """Wait for whatever comes first: an outcome, a wake-up, the time to look again."""
+        if self._pending or is_full:
+            return self._drain()
+        if worked:
+            self._poll_seconds = _SHORTEST_POLL_SECONDS
+        seconds = random.uniform(0.5, 1.0) * self._poll_seconds  # noqa: S311
+        self._poll_seconds = min(self._poll_seconds * 2, self._settings.poll_max_ms / 1000)
+        if self._pace.is_stalled(len(self._held)):
+            self._give_back_unstarted()
+        return self._wait(seconds)
+
+    def _wait(self, seconds: float) -> list[TaskProxy | Conclusion | None]:
+        try:
+            first = self._inbox.get(timeout=max(seconds, 0.0005))
+        except Empty:
+            return []
+        if first is None:
+            self._poll_seconds = _SHORTEST_POLL_SECONDS
+        return [first, *self._drain()]
+
+    def _drain(self) -> list[TaskProxy | Conclusion | None]:
+        items: list[TaskProxy | Conclusion | None] = []
+        with suppress(Empty):
+            while len(items) < 2 * _BATCH:
+                items.append(self._inbox.get_nowait())
+        return items
+
+    def _take_in(self, items: Iterable[TaskProxy | Conclusion | None]) -> None:
+        """Turn what the threads handed over into outcomes to write."""
+        for item in items:
+            if item is None:
+                continue
+            conclusion = item if isinstance(item, Conclusion) else _conclusion_of(item)
+            proxy = conclusion.proxy
+            if self._held.get(proxy.id) is not proxy:
+                self._lost.discard(proxy)  # taken from us by a rescue, or handed over twice
+                continue
+            del self._held[proxy.id]
+            self._close_claim(proxy.claim_id)
+            if proxy.started_at is not None:
+                self._pace.ended(conclusion.finished_at - proxy.started_at)
+            if not proxy.is_settled:
+                self._pending.append(conclusion)
+
+    def _close_claim(self, claim_id: int) -> None:
+        left = self._open_claims[claim_id] = self._open_claims[claim_id] - 1
+        if left == 0:
+            del self._open_claims[claim_id]
+            self._done_claims.append(claim_id)
+
+    # --- claim --------------------------------------------------------------------------------------------------------
+
+    def _want(self) -> int:
+        if not self._is_claiming or self._is_finishing.is_set() or not self._claimable():
+            return 0
+        return max(0, self._pace.target() - len(self._held) - len(self._lost))
+
+    def _claimable(self) -> list[str]:
+        """Name the queues whose consumers are in place and not paused."""
+        consumers = self._worker.consumers
+        return [queue for queue in list(self._queues) if queue in consumers and not consumers[queue].paused]
+
+    def _exchange(self, batch: list[Conclusion], want: int) -> int:
+        """Write outcomes and claim; on a poisonous outcome, find it and write the others."""
+        done, self._done_claims = self._done_claims, []
+        try:
+            rows = self._call_exchange(batch, want, done)
+        except psycopg2.Error as error:
+            self._done_claims = done + self._done_claims
+            if batch and (error.pgcode or "")[:2] in _POISON_CLASSES:
+                self._isolate(batch, error)
+                return 0
+            self._pending.extendleft(reversed(batch))
+            if error.pgcode == _LEASE_LOST:
+                raise LeaseLost from error
+            raise
+        except (ValueError, UnicodeError) as error:  # psycopg2 refuses the text
+            self._done_claims = done + self._done_claims
+            self._isolate(batch, error)
+            return 0
+        header, *claimed = rows
+        self._floors.learn(header[5], claimed, want, self._lanes)
+        self._accept(claimed)
+        if want > 0:
+            self._pace.claimed(len(claimed), want)
+        return len(claimed)
+
+    def _call_exchange(self, batch: list[Conclusion], want: int, done: list[int]) -> list[Any]:
+        arguments = as_arguments(batch)
+        floor_lanes, floors = self._floors.arguments()
+        arguments |= {
+            "worker": self.worker_id,
+            "session": self._session,
+            "done_claims": "{" + ",".join(map(str, done)) + "}",
+            "queues": self._claimable(),
+            "want": want,
+            "floor_lanes": floor_lanes,
+            "floors": floors,
+        }
+        with self._cursor() as cursor:
+            cursor.execute(self._broker.sql["exchange"], arguments)
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
+    def _isolate(self, batch: list[Conclusion], error: Exception) -> None:
+        """Halve a batch that PostgreSQL refused until the bad outcome stands alone; that one becomes a failure."""
+        if len(batch) == 1:
+            self._pending.appendleft(_failure(batch[0].proxy, error))
+            log.error("outcome.refused", task_id=batch[0].proxy.message_id, error=str(error).strip())
+            return
+        first, second = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+        try:
+            self._exchange(first, 0)
+        except BaseException:
+            self._pending.extend(second)
+            raise
+        self._exchange(second, 0)
+
+    def _accept(self, rows: list[Any]) -> None:
+        """Hand claimed tasks to the threads."""
+        for row in rows:
+            self._open_claims[row[0]] = self._open_claims.get(row[0], 0) + 1
+        for row in rows:
+            proxy, error = self._proxy(row)
+            self._held[proxy.id] = proxy
+            if error is not None:
+                log.error("task.refused", task_id=proxy.message_id, actor=proxy.actor_name, error=str(error))
+                self._inbox.put(_failure(proxy, error))
+            else:
+                self._worker.work_queue.put((proxy.priority, proxy))
+
+    def _proxy(self, row: Any) -> tuple[TaskProxy, Exception | None]:
+        claim_id, task_id, run, attempt, lane_id, eta, message_id, actor, payload, patch = row
+        lane = self._lane(lane_id)
+        error: Exception | None = None
+        try:
+            message = decode(message_id, lane.queue, actor, payload, patch)
+            self._broker.get_actor(actor)
+        except Exception as broken:  # noqa: BLE001 - whatever the decoder raises; the task fails with it
+            error = broken
+            message = decode(message_id or "", lane.queue, actor or "", "{}", None)
+        where = {"id": task_id, "run": run, "attempt": attempt, "lane_id": lane_id, "claim_id": claim_id}
+        return TaskProxy(message, priority=lane.priority, eta=eta, **where), error
+
+    def _lane(self, lane_id: int) -> Lane:
+        if lane_id not in self._lanes:
+            with self._cursor() as cursor:
+                self._lanes = workers.lanes(self._broker.sql, cursor)
+        return self._lanes[lane_id]
+
+    def _give_back_unstarted(self) -> None:
+        """Take tasks that wait in this process out of the threads' reach."""
+        queue = self._worker.work_queue
+        with suppress(Empty):
+            while True:
+                _, proxy = queue.get_nowait()
+                queue.task_done()
+                self.give_back(proxy)
+
+    # --- identity -----------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """Open the connection; register as a new worker, or begin a new session of this one."""
+        if self._connection is not None:
+            return
+        migrate.check(self._broker.url, self._broker.schema)
+        self._connection = self._broker.pool.open()
+        if self.worker_id:
+            with self._cursor() as cursor:
+                session = workers.resume(self._broker.sql, cursor, self.worker_id, self._open_claims)
+            if session is None:
+                raise LeaseLost
+            self._session = session
+            log.info("worker.resumed", worker_id=self.worker_id, session=session)
+        else:
+            self._register()
+        self._next_beat = time.monotonic() + self._settings.beat_seconds
+
+    def _register(self) -> None:
+        queues = sorted(self._broker.get_declared_queues())
+        actors = self._broker.actors.values()
+        for lane in {(actor.queue_name, actor.priority) for actor in actors} | {(queue, 0) for queue in queues}:
+            self._broker.sender.ensure_lanes([lane])
+        with self._cursor() as cursor:
+            workers.register_actors(
+                self._broker.sql,
+                cursor,
+                json.dumps([{"name": a.actor_name, "queue": a.queue_name, "priority": a.priority} for a in actors]),
+            )
+            self.worker_id = workers.register(
+                self._broker.sql,
+                cursor,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                threads=self._worker.worker_threads,
+                queues=queues,
+            )
+        self._session = 1
+        log.info("worker.started", worker_id=self.worker_id, queues=queues)
+
+    def _abandon(self) -> None:
+        """Start over as a new worker: everything that was claimed belongs to others now."""
+        log.warning("worker.lease_lost", worker_id=self.worker_id, running=len(self._held))
+        self._give_back_unstarted()
+        self._lost |= {proxy for proxy in self._held.values() if proxy.started_at is not None}
+        self._held.clear()
+        self._open_claims.clear()
+        self._done_claims.clear()
+        self._pending.clear()
+        self._drain()
+        self.worker_id = 0
+        self._disconnect()
+
+    def _beat(self) -> None:
+        self._next_beat = time.monotonic() + self._settings.beat_seconds
+        running = [proxy.id for proxy in list(self._held.values()) if proxy.started_at is not None]
+        with self._cursor() as cursor:
+            if not workers.beat(self._broker.sql, cursor, self.worker_id, running, self._claimable()):
+                raise LeaseLost
+
+    def _tick(self, now: float) -> None:
+        """Once a second: time limits, and started tasks whose thread is gone."""
+        self._next_tick = now + _TICK_SECONDS
+        self._broker.interrupter.check_limits()
+        for proxy in list(self._held.values()):
+            if proxy.thread is not None and not proxy.thread.is_alive() and proxy.conclusion is None:
+                log.error("thread.died", task_id=proxy.message_id, thread=proxy.thread.name)
+                self.needs_recycling = True
+                self.give_back(proxy)
+                self._worker._add_worker()  # noqa: SLF001 - Dramatiq has no public way to replace a thread
+
+    def _end(self) -> None:
+        """Say goodbye; if nobody hears it, the lease runs out."""
+        try:
+            if self._connection is None:
+                self._connection = self._broker.pool.open()
+            if self.worker_id:
+                with self._cursor() as cursor:
+                    workers.end(self._broker.sql, cursor, self.worker_id)
+                log.info("worker.stopped", worker_id=self.worker_id)
+        except (psycopg2.Error, PipelineError) as error:
+            log.warning("worker.not_ended", worker_id=self.worker_id, error=str(error).strip())
+        self._disconnect()
+
+    def _cursor(self) -> Any:
+        assert self._connection is not None  # noqa: S101 - only called between _connect and _disconnect
+        return self._connection.cursor()
+
+    def _disconnect_if_broken(self, error: Exception) -> None:
+        """Keep a connection whose statement merely failed; another session would only be noise."""
+        code = getattr(error, "pgcode", None) or ""
+        is_sound = code[:2] in _SOUND_CLASSES and isinstance(error, psycopg2.Error) and is_transient(error)
+        if self._connection is not None and (self._connection.closed or not is_sound):
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(psycopg2.Error):
+                self._connection.close()
+            self._connection = None
+
+
+def _conclusion_of(proxy: TaskProxy) -> Conclusion:
+    """Read what the run left; a run that left nothing was cut off in the middle of its bookkeeping."""
+    return proxy.conclusion or given_back(proxy)
+
+
+def _failure(proxy: TaskProxy, error: Exception) -> Conclusion:
+    conclusion = concluded(proxy, Outcome.FAILED)
+    conclusion.extra = encode_extra(None, describe(error, "refused"))
+    return conclusion

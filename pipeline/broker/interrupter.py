@@ -1,0 +1,86 @@
+"""Exceptions raised in a running task from outside: time limit, shutdown, cancel.
+
+All of them go through one interrupter, since CPython delivers such an exception at some later bytecode of the thread:
+unless somebody makes sure, in the next task or in the middle of the bookkeeping. The rules:
+
+- An interruption names the task; it is raised under the interrupter's mutex and only while that task runs.
+- When the task ends, its thread takes the mutex, strikes itself out and clears an exception that is still pending.
+- One that arrives while the thread is about to do so is swallowed: the task has ended by itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from dramatiq.middleware import Interrupt, TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from pipeline.context import CurrentTask
+
+log = structlog.get_logger(__name__)
+
+
+class Interrupter:
+    """Which task each thread runs, and the only way to raise an exception there."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._running: dict[int, CurrentTask] = {}
+        self._deadlines: dict[CurrentTask, float] = {}
+
+    def begin(self, task: CurrentTask) -> None:
+        """Let this thread's task be interrupted from now on."""
+        self._running[threading.get_ident()] = task
+
+    def end(self) -> None:
+        """Let nothing be raised in this thread any more, and clear what was on its way."""
+        ident = threading.get_ident()
+        is_out = False
+        while not is_out:
+            try:
+                with self._mutex:
+                    task = self._running.pop(ident, None)
+                    self._deadlines.pop(task, None)  # type: ignore[arg-type]
+                    _set_async_exception(ident, None)
+                is_out = True
+            except Interrupt:
+                continue
+
+    def interrupt(self, task: CurrentTask, error: type[Interrupt]) -> bool:
+        """Raise ``error`` in the thread that runs ``task``; False if it has ended."""
+        with self._mutex:
+            for ident, running in self._running.items():
+                if running is task:
+                    _set_async_exception(ident, error)
+                    return True
+        return False
+
+    def limit(self, task: CurrentTask, seconds: float) -> None:
+        """Interrupt the task with TimeLimitExceeded if it runs longer than this."""
+        with self._mutex:
+            self._deadlines[task] = time.monotonic() + seconds
+
+    def check_limits(self) -> None:
+        """Interrupt the tasks whose time is over; each once."""
+        now = time.monotonic()
+        with self._mutex:
+            over = [task for task, deadline in self._deadlines.items() if now >= deadline]
+            for task in over:
+                del self._deadlines[task]
+        for task in over:
+            if self.interrupt(task, TimeLimitExceeded):
+                log.warning("task.time_limit_exceeded", task_id=task.task_id, run=task.run)
+
+    def running(self) -> list[CurrentTask]:
+        """List the tasks that run now."""
+        with self._mutex:
+            return list(self._running.values())
+
+
+def _set_async_exception(ident: int, error: type[BaseException] | None) -> None:
+    exception = ctypes.py_object(error) if error is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), exception)

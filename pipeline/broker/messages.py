@@ -1,0 +1,124 @@
+"""From Dramatiq's messages to what the store keeps, and back."""
+
+import json
+import re
+from typing import Any
+from uuid import UUID
+
+from dramatiq import Message
+from dramatiq.message import get_encoder
+
+from pipeline.context import NewTask
+from pipeline.errors import MessageNotEncodable, MessageTooLarge
+
+#: What a smallint holds.
+PRIORITIES = range(-32768, 32768)
+
+#: JSON text that may hold what Python writes and PostgreSQL refuses: NUL, half of a surrogate pair, NaN, Infinity.
+_SUSPICIOUS = re.compile(r"\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
+
+
+def encode(message: Message[Any], priority: int, delay_ms: int | None, limit_bytes: int) -> NewTask:
+    """Make a message ready for the store.
+
+    Raises:
+        MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts, or its id is no UUID.
+        MessageTooLarge: Its JSON is larger than ``limit_bytes``.
+    """
+    payload = encode_json(
+        {
+            "args": message.args,
+            "kwargs": message.kwargs,
+            "options": message.options,
+            "message_timestamp": message.message_timestamp,
+        },
+        what=f"The message for {message.actor_name}",
+        limit_bytes=limit_bytes,
+    )
+    return NewTask(
+        message_id=_uuid(message.message_id),
+        queue=message.queue_name,
+        priority=_priority(message.options.get("priority", priority)),
+        actor=message.actor_name,
+        delay_ms=None if delay_ms is None else round(delay_ms),
+        payload=payload,
+    )
+
+
+def encode_json(value: Any, *, what: str, limit_bytes: int) -> str:
+    """Encode with Dramatiq's global encoder and check that PostgreSQL will take it."""
+    try:
+        encoded = get_encoder().encode(value)
+        text = encoded.decode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MessageNotEncodable(f"{what} cannot be written as JSON: {error}") from error
+    if len(encoded) > limit_bytes:
+        raise MessageTooLarge(what, len(encoded), limit_bytes)
+    if _SUSPICIOUS.search(text):
+        _check_text(text, what)
+    return text
+
+
+def _check_text(text: str, what: str) -> None:
+    """Refuse now what PostgreSQL would refuse later, in the middle of a batch or of somebody's transaction."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+        plain = json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MessageNotEncodable(f"{what} holds half of a surrogate pair, which is no text") from error
+    except ValueError as error:
+        raise MessageNotEncodable(f"{what} {error}") from error
+    if re.search(rb"(?<!\\)(?:\\\\)*\\u0000", plain):
+        raise MessageNotEncodable(f"{what} holds a NUL character, which PostgreSQL cannot store")
+
+
+def _refuse_constant(name: str) -> None:
+    message = f"holds {name}, which is no JSON"
+    raise ValueError(message)
+
+
+def _uuid(message_id: str) -> str:
+    try:
+        return str(UUID(message_id))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise MessageNotEncodable(f"The message id {message_id!r} is no UUID") from error
+
+
+def _priority(priority: Any) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES:
+        raise MessageNotEncodable(f"The priority {priority!r} is no whole number from -32768 to 32767")
+    return priority
+
+
+def as_json(tasks: list[NewTask]) -> str:
+    """Write tasks as ``enqueue_many_v1`` reads them; payloads are JSON already and go in as they are."""
+    return "[" + ",".join(map(_as_json, tasks)) + "]"
+
+
+def _as_json(task: NewTask) -> str:
+    delay = "null" if task.delay_ms is None else task.delay_ms
+    return (
+        f'{{"m":"{task.message_id}","q":{json.dumps(task.queue)},"p":{task.priority},'
+        f'"a":{json.dumps(task.actor)},"d":{delay},"b":{task.payload}}}'
+    )
+
+
+def decode(message_id: str, queue: str, actor: str, payload: str, patch: str | None) -> Message[Any]:
+    """Make the message of a claimed task.
+
+    Raises:
+        Exception: The payload is not what an encoder of ours wrote (whatever the decoder raises).
+    """
+    fields = get_encoder().decode(payload.encode("utf-8"))
+    options = fields.get("options") or {}
+    if patch:
+        options |= json.loads(patch)
+    return Message(
+        queue_name=queue,
+        actor_name=actor,
+        args=tuple(fields.get("args") or ()),
+        kwargs=fields.get("kwargs") or {},
+        options=options,
+        message_id=message_id,
+        message_timestamp=fields.get("message_timestamp") or 0,
+    )

@@ -1,0 +1,129 @@
+"""How runs ended, and how a batch of them is written."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.broker.messages import as_json
+from pipeline.states import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.broker.consumer import TaskProxy
+    from pipeline.context import Capture
+
+#: Frames and characters of a traceback that are kept with an attempt.
+_TRACEBACK_FRAMES = 30
+_TRACEBACK_CHARACTERS = 16_384
+_MESSAGE_CHARACTERS = 2_000
+
+
+@dataclass(slots=True, eq=False)
+class Conclusion:
+    """The outcome of one run and all that is written with it."""
+
+    proxy: TaskProxy
+    outcome: Outcome
+    finished_at: float = field(default_factory=time.monotonic)
+    #: Epoch of the next run's eta, where it is the one the run was claimed with.
+    next_eta: float | None = None
+    #: What ``conclude_runs`` reads besides the plain columns, as JSON.
+    extra: str | None = None
+    #: Whether something follows from it: a next run, messages, a group.
+    has_follow: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """The attempts counted so far, this one included if it counts."""
+        return self.proxy.attempt - (not self.outcome.is_counted)
+
+
+def concluded(proxy: TaskProxy, outcome: Outcome, capture: Capture | None = None, error: Any = None) -> Conclusion:
+    """Put together what a run's hooks asked for."""
+    conclusion = Conclusion(proxy, outcome)
+    conclusion.extra = encode_extra(capture, error)
+    if capture is not None:
+        conclusion.has_follow = bool(capture.next_run or capture.sends or capture.group)
+    return conclusion
+
+
+def given_back(proxy: TaskProxy) -> Conclusion:
+    """Let a run that did not start, or did not end, wait again in its old place."""
+    return Conclusion(proxy, Outcome.INTERRUPTED, next_eta=proxy.eta, has_follow=True)
+
+
+def encode_extra(capture: Capture | None, error: dict[str, Any] | None) -> str | None:
+    """Write the parts that most runs do not have; None if this one has none of them."""
+    parts: list[str] = []
+    if error is not None:
+        parts.append(f'"error":{json.dumps(error)}')
+    if capture is not None:
+        parts += _captured(capture)
+    return "{" + ",".join(parts) + "}" if parts else None
+
+
+def _captured(capture: Capture) -> list[str]:
+    parts: list[str] = []
+    if capture.result is not None:
+        parts.append(f'"ttl":{capture.result.ttl_ms}')
+        if capture.result.json is not None:
+            parts.append(f'"result":{capture.result.json}')
+    if capture.next_run is not None:
+        parts.append(f'"delay":{round(capture.next_run.delay_ms)},"patch":{json.dumps(capture.next_run.patch)}')
+    if capture.sends:
+        parts.append(f'"enqueue":{as_json(capture.sends)}')
+    if capture.group is not None:
+        callbacks = as_json(capture.group.callbacks)
+        parts.append(f'"group":{{"id":{json.dumps(capture.group.group_id)},"callbacks":{callbacks}}}')
+    return parts
+
+
+def describe(error: BaseException, reason: str = "error") -> dict[str, str]:
+    """Make of an exception what people read in the attempt's history."""
+    frames = traceback.format_exception(type(error), error, error.__traceback__, limit=_TRACEBACK_FRAMES)
+    return {
+        "type": type(error).__name__,
+        "message": _clean(str(error))[:_MESSAGE_CHARACTERS],
+        "traceback": _clean("".join(frames))[-_TRACEBACK_CHARACTERS:],
+        "reason": reason,
+    }
+
+
+def _clean(text: str) -> str:
+    """Leave out what PostgreSQL cannot store: an error's text may hold anything."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+
+
+def as_arguments(batch: Sequence[Conclusion]) -> dict[str, Any]:
+    """Write a batch as the aligned arrays of ``exchange_v1``.
+
+    The literals are put together by hand: they hold numbers and single letters only, and psycopg2's adaptation of lists
+    costs ten times as much.
+    """
+    now = time.monotonic()
+    has_extra = any(c.extra is not None for c in batch)
+    return {
+        "ids": _array(c.proxy.id for c in batch),
+        "runs": _array(c.proxy.run for c in batch),
+        "outcomes": _array(c.outcome.value for c in batch),
+        "attempts": _array(c.attempt for c in batch),
+        "lanes": _array(c.proxy.lane_id for c in batch),
+        "started": _array(_ago(now, c.proxy.started_at) for c in batch),
+        "finished": _array(_ago(now, c.finished_at) for c in batch),
+        "next": _array("NULL" if c.next_eta is None else repr(c.next_eta) for c in batch),
+        "extra": "[" + ",".join(c.extra or "null" for c in batch) + "]" if has_extra else None,
+        "follow": any(c.has_follow for c in batch),
+    }
+
+
+def _ago(now: float, then: float | None) -> str:
+    return "NULL" if then is None else f"{(now - then) * 1000:.3f}"
+
+
+def _array(values: Any) -> str:
+    return "{" + ",".join(map(str, values)) + "}"

@@ -1,0 +1,44 @@
+"""How many tasks a worker process holds at a time."""
+
+import time
+
+#: Tasks held in memory while they are tiny, at most.
+_MOST_PREFETCHED = 1024
+#: Tasks are tiny if a run takes less than this on average.
+_TINY_SECONDS = 0.005
+#: Unstarted tasks go back if no thread has come free for this long.
+_STALLED_SECONDS = 0.1
+
+
+class Pace:
+    """How many tasks to hold: as many as there are threads, and more only while tasks are tiny."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._prefetch = 0
+        self._mean_seconds = 1.0
+        self._last_end = time.monotonic()
+
+    def target(self) -> int:
+        """Tell how many tasks to hold, running ones included."""
+        return self._threads + self._prefetch
+
+    def ended(self, seconds: float) -> None:
+        """Learn how long a run took."""
+        self._last_end = time.monotonic()
+        self._mean_seconds += 0.05 * (seconds - self._mean_seconds)
+
+    def claimed(self, count: int, want: int) -> None:
+        """Grow while tasks are tiny and there are always more; shrink at once when they are not."""
+        if self._mean_seconds > _TINY_SECONDS:
+            self._prefetch = 0
+        elif count == want:
+            self._prefetch = min(_MOST_PREFETCHED, max(2 * self._prefetch, self._threads))
+
+    def is_stalled(self, held: int) -> bool:
+        """Tell whether tasks wait here behind slow ones."""
+        if held <= self._threads or time.monotonic() - self._last_end < _STALLED_SECONDS:
+            return False
+        self._prefetch = 0
+        self._mean_seconds = 1.0
+        return True

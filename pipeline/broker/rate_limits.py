@@ -1,0 +1,4 @@
+"""Rate limits."""
+
+
+class PostgresRateLimiterBackend: ...

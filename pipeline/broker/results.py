@@ -1,0 +1,187 @@
+"""Results: written with the outcome of the run that made them, read by polling once for a whole process."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dramatiq_pg
+import psycopg2
+import structlog
+from dramatiq.results import ResultMissing, ResultTimeout
+from dramatiq.results.backend import DEFAULT_TIMEOUT
+
+from pipeline.broker.messages import encode_json
+from pipeline.context import StoredResult, find_current_task
+from pipeline.db.pool import Deadline, Pool
+from pipeline.db.statements import load
+from pipeline.errors import DatabaseUnavailable
+from pipeline.settings import Settings, get_settings
+from pipeline.store import results
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dramatiq import Message
+
+_FIRST_POLL_SECONDS = 0.005
+_LONGEST_POLL_SECONDS = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+class PostgresResultBackend(dramatiq_pg.PostgresBackend):
+    """Dramatiq's result backend over our store.
+
+    Inside a run a result is captured and written in the transaction of the run's outcome. ``get_result(block=True)``
+    works in threaded processes and for results of any size up to the limit: the waiters of a process share one poller.
+
+    Args:
+        url: The database; by default that of ``broker`` or of the settings.
+        broker: Shares its connections.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        broker: Any = None,
+        schema: str | None = None,
+        settings: Settings | None = None,
+        **kw: Any,
+    ) -> None:
+        self._settings = settings or (broker.settings if broker is not None else get_settings())
+        self._schema = schema or (broker.schema if broker is not None else self._settings.schema_name)
+        pool = Pool(lambda: url or self._settings.database_url or "") if broker is None else _broker_pool(broker)
+        inbox = broker.inbox if broker is not None else (self._settings.inbox_schema, self._settings.inbox_prefix)
+        super().__init__(pool=pool, schema=inbox[0], prefix=inbox[1], **kw)
+        self._poller = _Poller(self)
+
+    @property
+    def sql(self) -> Mapping[str, str]:
+        """The named statements for our schema."""
+        return load(self._schema)
+
+    def get_result(self, message: Message[Any], *, block: bool = False, timeout: int | None = None) -> Any:
+        """Get a result.
+
+        Args:
+            message: Whose result.
+            block: Whether to wait for it.
+            timeout: How long, in milliseconds; ten seconds by default.
+
+        Raises:
+            ResultMissing: There is none (yet), or its time is over.
+            ResultTimeout: There was none in time.
+            ResultFailure: The task failed.
+        """
+        key = self.build_message_key(message)
+        found = self.read([key])
+        if key not in found:
+            if not block:
+                raise ResultMissing(message)
+            deadline = Deadline((DEFAULT_TIMEOUT if timeout is None else timeout) / 1000)
+            found = {key: self._poller.wait(key, deadline, message)}
+        text = found[key]
+        return self.unwrap_result(None if text is None else self.encoder.decode(text.encode("utf-8")))
+
+    def read(self, keys: list[str]) -> dict[str, str | None]:
+        """Read the results that are there, as JSON text."""
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            return results.results(self.sql, cursor, keys)
+
+    def _store(self, key: str, result: Any, ttl: int) -> None:
+        """Keep a result: with the outcome of the run that stores it, or by itself."""
+        task = find_current_task_of(key)
+        try:
+            text = (
+                None
+                if result is None
+                else encode_json(result, what=f"The result of {key}", limit_bytes=self._settings.message_limit_bytes)
+            )
+        except Exception as error:
+            if task is not None and task.capture is not None:
+                task.capture.error = error
+            raise
+        if task is not None and task.capture is not None:
+            task.capture.result = StoredResult(text, int(ttl))
+            return
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            results.store(self.sql, cursor, key, text, int(ttl))
+
+
+class _Poller:
+    """One thread per process that asks for all awaited results together; it ends when nobody waits."""
+
+    def __init__(self, backend: PostgresResultBackend) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[_Waiter]] = {}
+        self._arrived = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def wait(self, key: str, deadline: Deadline, message: Any) -> str | None:
+        waiter = _Waiter()
+        with self._lock:
+            self._waiting.setdefault(key, []).append(waiter)
+            self._arrived.set()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="pipeline-results", daemon=True)
+                self._thread.start()
+        try:
+            if not waiter.ready.wait(deadline.left_seconds):
+                raise ResultTimeout(message)
+        finally:
+            with self._lock:
+                waiters = self._waiting.get(key, [])
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                if not waiters:
+                    self._waiting.pop(key, None)
+        return waiter.text
+
+    def _run(self) -> None:
+        seconds = _FIRST_POLL_SECONDS
+        while keys := self._keys():
+            try:
+                found = self._backend.read(keys)
+            except (psycopg2.Error, DatabaseUnavailable) as error:
+                log.warning("results.unreachable", error=str(error).strip())
+                found = {}
+            self._hand_out(found)
+            seconds = _FIRST_POLL_SECONDS if found else min(seconds * 2, _LONGEST_POLL_SECONDS)
+            self._arrived.clear()
+            if self._arrived.wait(seconds):
+                seconds = _FIRST_POLL_SECONDS
+
+    def _keys(self) -> list[str]:
+        """List what is awaited; forget the thread if that is nothing, while nobody can come in between."""
+        with self._lock:
+            if not self._waiting:
+                self._thread = None
+            return list(self._waiting)
+
+    def _hand_out(self, found: dict[str, str | None]) -> None:
+        with self._lock:
+            for key, text in found.items():
+                for waiter in self._waiting.get(key, []):
+                    waiter.text = text
+                    waiter.ready.set()
+
+
+class _Waiter:
+    """One thread that waits for one result."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.text: str | None = None
+
+
+def find_current_task_of(key: str) -> Any:
+    """Return the current task if it is the one with this id; a capture outlives the end of the run by a moment."""
+    task = find_current_task()
+    return task if task is not None and task.task_id == key else None
+
+
+def _broker_pool(broker: Any) -> Any:
+    return broker.pool

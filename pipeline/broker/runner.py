@@ -1,0 +1,205 @@
+"""One run of one task, from the moment a thread takes it until its outcome is handed to the hub.
+
+Dramatiq's worker thread calls the actor between ``emit_before`` and ``emit_after`` of "process_message"; the broker
+passes both on to :class:`Runner`. The order at the end matters:
+
+1. The interrupter lets go of the thread.
+2. The hooks run in a capture: what they enqueue and store is collected.
+3. If that went wrong, it is the task's failure, and the hooks run again with the error.
+4. A transactional actor's transaction writes all of it and the fence row, and commits. If that fails, it is the task's
+   failure, and the hooks run once more.
+5. Anything else is handed to the hub, which writes it in its next exchange.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import structlog
+
+from pipeline.broker.outcome import concluded, describe, encode_extra
+from pipeline.broker.transaction import CommitUnknown, OwnedTransaction
+from pipeline.context import Capture, CurrentTask, capturing, enter_task
+from pipeline.errors import DatabaseUnavailable, LeaseLost
+from pipeline.states import Outcome
+from pipeline.store import tasks
+
+if TYPE_CHECKING:
+    from pipeline.broker.broker import PostgresBroker
+    from pipeline.broker.consumer import TaskProxy
+
+    Hooks = Callable[[Any, BaseException | None], None]
+
+log = structlog.get_logger(__name__)
+
+
+class Runner:
+    """Begins and ends runs for the broker."""
+
+    def __init__(self, broker: PostgresBroker) -> None:
+        self._broker = broker
+
+    def begin(self, proxy: TaskProxy) -> None:
+        """Make the task the current one of this thread."""
+        actor = self._broker.actors.get(proxy.actor_name)
+        proxy.task = CurrentTask(
+            task_id=proxy.message_id,
+            run=proxy.run,
+            attempt=proxy.attempt,
+            actor=proxy.actor_name,
+            queue=proxy.queue_name,
+            is_transactional=bool(actor and actor.options.get("transactional")),
+            engine=self._broker.engine,
+            message=proxy,
+            options=dict(proxy.options),
+            id=proxy.id,
+            lane_id=proxy.lane_id,
+        )
+        proxy.thread = threading.current_thread()
+        proxy.started_at = time.monotonic()
+        enter_task(proxy.task)
+        self._broker.interrupter.begin(proxy.task)
+
+    def skip(self, proxy: TaskProxy, hooks: Callable[[], None]) -> None:
+        """Conclude a task whose actor a middleware chose not to run."""
+        task = self._end(proxy)
+        try:
+            with capturing(task) as capture:
+                hooks()
+            proxy.conclusion = concluded(proxy, Outcome.SKIPPED, capture)
+        finally:
+            enter_task(None)
+
+    def finish(self, proxy: TaskProxy, result: Any, error: BaseException | None, hooks: Hooks) -> None:
+        """Conclude a task whose actor returned or raised."""
+        task = self._end(proxy)
+        try:
+            self._finish(proxy, task, result, error, hooks)
+        finally:
+            enter_task(None)
+
+    def _finish(
+        self, proxy: TaskProxy, task: CurrentTask, result: Any, error: BaseException | None, hooks: Hooks
+    ) -> None:
+        if error is not None:
+            _roll_back(task)
+        capture, error = self._capture(task, result, error, hooks)
+        if error is None and task.transaction is not None:
+            error = self._commit(proxy, task, capture)
+            if error is not None:
+                proxy.stuff_exception(error)
+                capture, error = self._capture(task, None, error, hooks)
+        if not proxy.is_settled:
+            proxy.conclusion = self._conclude(proxy, capture, error)
+
+    def nack(self, proxy: TaskProxy, hooks: Callable[[], None]) -> None:
+        """Run the hooks that follow a failure, which may store its exception, and add what they store."""
+        if proxy.task is None or proxy.conclusion is None:
+            return hooks()
+        enter_task(proxy.task)
+        try:
+            with capturing(proxy.task) as capture:
+                hooks()
+        finally:
+            enter_task(None)
+        if capture.result is not None:
+            extra = encode_extra(Capture(result=capture.result), None)
+            proxy.conclusion.extra = _merged(proxy.conclusion.extra, extra)
+        return None
+
+    def _end(self, proxy: TaskProxy) -> CurrentTask:
+        self._broker.interrupter.end()
+        assert proxy.task is not None  # noqa: S101 - begin() set it
+        return proxy.task
+
+    def _capture(
+        self, task: CurrentTask, result: Any, error: BaseException | None, hooks: Hooks
+    ) -> tuple[Capture, BaseException | None]:
+        """Run the hooks; if what they ask for cannot be written, run them again with that as the task's error."""
+        if error is None and task.transaction is not None:
+            error = _flush(task)
+        with capturing(task) as capture:
+            hooks(result, error)
+        if error is None and capture.error is not None:
+            error = capture.error
+            _roll_back(task)
+            with capturing(task) as capture:
+                hooks(None, error)
+        if error is None and capture.next_run is None:
+            capture.next_run = task.next_run
+        return capture, error
+
+    def _conclude(self, proxy: TaskProxy, capture: Capture, error: BaseException | None) -> Any:
+        if capture.next_run is not None:
+            outcome = Outcome.RETRY if capture.next_run.is_counted else Outcome.INTERRUPTED
+            return concluded(proxy, outcome, capture, error and describe(error, "retry"))
+        if error is not None or proxy.failed:
+            return concluded(proxy, Outcome.FAILED, capture, error and describe(error))
+        return concluded(proxy, Outcome.SUCCEEDED, capture)
+
+    # --- the transaction of a transactional actor --------------------------------------------------------------------
+
+    def _commit(self, proxy: TaskProxy, task: CurrentTask, capture: Capture) -> BaseException | None:
+        """Commit writes, sends, result and fence together; return what went wrong, None if it is settled."""
+        transaction = task.transaction
+        assert isinstance(transaction, OwnedTransaction)  # noqa: S101
+        capture.sends = transaction.sends + capture.sends
+        conclusion = self._conclude(proxy, capture, None)
+        started_ms = (time.monotonic() - (proxy.started_at or 0)) * 1000
+        try:
+            transaction.conclude(
+                self._broker.hub.worker_id, proxy, conclusion.outcome.value, started_ms, conclusion.extra
+            )
+            self._broker.emit_point("between_fence_and_commit", proxy)
+            transaction.commit()
+        except LeaseLost:
+            log.warning("task.lease_lost", task_id=proxy.message_id, run=proxy.run)
+        except CommitUnknown as unknown:
+            if not self._was_committed(proxy):
+                return unknown.__cause__ or unknown
+        except Exception as error:  # noqa: BLE001 - whatever PostgreSQL refused is the task's failure
+            return getattr(error, "orig", error)
+        finally:
+            transaction.close()
+            task.transaction = None
+        proxy.is_settled = True
+        if capture.sends or capture.next_run:
+            self._broker.hub.wake()
+        return None
+
+    def _was_committed(self, proxy: TaskProxy) -> bool:
+        """Look for the fence row until PostgreSQL answers: the only one who knows."""
+        while True:
+            try:
+                with self._broker.pool.connection() as connection, connection.cursor() as cursor:
+                    return tasks.was_concluded(self._broker.sql, cursor, proxy.id, proxy.run)
+            except (psycopg2.Error, DatabaseUnavailable) as error:
+                log.warning("commit.unknown", task_id=proxy.message_id, run=proxy.run, error=str(error).strip())
+                threading.Event().wait(random.uniform(0.1, 1))  # noqa: S311
+
+
+def _flush(task: CurrentTask) -> BaseException | None:
+    """Write what the session holds back, so that its errors count as the actor's."""
+    try:
+        task.transaction.flush()  # type: ignore[union-attr]
+    except Exception as error:  # noqa: BLE001 - an error of the actor's own writes
+        _roll_back(task)
+        return error
+    return None
+
+
+def _roll_back(task: CurrentTask) -> None:
+    if task.transaction is not None:
+        task.transaction.close()  # type: ignore[attr-defined]
+        task.transaction = None
+
+
+def _merged(first: str | None, second: str | None) -> str | None:
+    if first is None or second is None:
+        return first or second
+    return first[:-1] + "," + second[1:]

@@ -1,0 +1,146 @@
+"""Sends on a connection of our own: one round trip, safe to repeat when a reply was lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg2
+import structlog
+from psycopg2 import errorcodes
+
+from pipeline.broker.messages import as_json
+from pipeline.db.pool import DISCONNECTED, Deadline
+from pipeline.errors import DatabaseUnavailable, MessageNotEncodable, SchemaOutdated, TaskIsRunning
+from pipeline.store import tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+    from pipeline.broker.notify import Notifier
+    from pipeline.context import NewTask
+    from pipeline.db.pool import Pool
+
+_UNKNOWN_LANE = "PQ001"
+_TASK_IS_RUNNING = "PQ003"
+#: Errors after which the same statement may well succeed, on this connection or on a new one.
+_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
+_READ_ONLY = errorcodes.READ_ONLY_SQL_TRANSACTION
+
+log = structlog.get_logger(__name__)
+
+
+def is_transient(error: psycopg2.Error) -> bool:
+    """Tell whether trying again can help: no connection, a restart, a full disk, a timeout, a standby."""
+    code = error.pgcode
+    if code is None:
+        return isinstance(error, DISCONNECTED)
+    return code[:2] in _TRANSIENT_CLASSES or code == _READ_ONLY
+
+
+class Sender:
+    """Enqueues outside anybody's transaction."""
+
+    def __init__(
+        self, pool: Pool, sql: Callable[[], Mapping[str, str]], notifier: Notifier, *, patience_seconds: float = 5
+    ) -> None:
+        self._pool = pool
+        self._sql = sql
+        self._notifier = notifier
+        self._patience_seconds = patience_seconds
+        self._lanes: set[tuple[str, int]] = set()
+
+    def ensure_lanes(self, lanes: Iterable[tuple[str, int]]) -> None:
+        """Make queues and lanes that this process uses for the first time, in a transaction of their own."""
+        for lane in set(lanes) - self._lanes:
+            self._repeat(partial(self._ensure_lane, lane))
+            self._lanes.add(lane)
+
+    def _ensure_lane(self, lane: tuple[str, int], cursor: Cursor, _again: bool) -> None:
+        tasks.ensure_lane(self._sql(), cursor, *lane)
+
+    def send(self, task: NewTask) -> None:
+        """Enqueue one message.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL did not answer within five seconds. The message may have been enqueued if
+                it was lost on the way back.
+            TaskIsRunning: The same message is running now.
+        """
+        notify = self._notifier.take()
+        self._send(
+            [task],
+            lambda cursor, mode, since: tasks.enqueue(
+                self._sql(), cursor, task, mode=mode, since_ms=since, notify=notify
+            ),
+        )
+
+    def send_many(self, many: list[NewTask]) -> None:
+        """Enqueue many messages, all or none. Raises as :meth:`send` does."""
+        if not many:
+            return
+        notify = self._notifier.take()
+        text = as_json(many)
+        self._send(
+            many,
+            lambda cursor, mode, since: tasks.enqueue_many(
+                self._sql(), cursor, text, mode=mode, since_ms=since, notify=notify
+            ),
+        )
+
+    def _send(self, many: list[NewTask], statement: Callable[[Cursor, tasks.Mode, float | None], object]) -> None:
+        self.ensure_lanes((task.queue, task.priority) for task in many)
+        deadline = Deadline(self._patience_seconds)
+
+        def attempt(cursor: Cursor, again: bool) -> None:
+            statement(cursor, "r" if again else "u", deadline.elapsed_ms if again else None)
+
+        try:
+            self._repeat(attempt, deadline)
+        except psycopg2.Error as error:
+            if error.pgcode == _UNKNOWN_LANE:  # the schema was made anew under us
+                self._lanes.clear()
+                self.ensure_lanes((task.queue, task.priority) for task in many)
+                self._repeat(attempt, deadline)
+            else:
+                raise translated(error) from error
+
+    def _repeat(self, attempt: Callable[[Cursor, bool], None], deadline: Deadline | None = None) -> None:
+        """Run a statement until it is known to have succeeded or failed, or the time is over.
+
+        ``attempt`` is told whether it may have run before.
+        """
+        deadline = deadline or Deadline(self._patience_seconds)
+        again = False
+        while True:
+            try:
+                with self._pool.connection() as connection, connection.cursor() as cursor:
+                    return attempt(cursor, again)
+            except DatabaseUnavailable:
+                if deadline.is_over:
+                    raise
+            except psycopg2.Error as error:
+                again = True
+                if not is_transient(error) and error.pgcode != errorcodes.UNIQUE_VIOLATION:  # an id met twice
+                    raise
+                if deadline.is_over:
+                    raise DatabaseUnavailable(reason=str(error).strip()) from error
+                log.warning("send.repeated", error=str(error).strip(), code=error.pgcode)
+            threading.Event().wait(random.uniform(0.01, 0.2))  # noqa: S311
+
+
+def translated(error: psycopg2.Error) -> Exception:
+    """Say in our words what PostgreSQL said."""
+    text = error.diag.message_primary or str(error).strip()
+    if error.pgcode == _TASK_IS_RUNNING:
+        return TaskIsRunning(text)
+    if error.pgcode in {errorcodes.UNDEFINED_FUNCTION, errorcodes.INVALID_SCHEMA_NAME, errorcodes.UNDEFINED_TABLE}:
+        return SchemaOutdated("pipeline", [text])
+    if isinstance(error, psycopg2.DataError):
+        return MessageNotEncodable(text)
+    return error

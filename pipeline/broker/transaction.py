@@ -1,0 +1,173 @@
+"""Transactions that belong to the engine: of a transactional actor, and of one step of a long task."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg2
+
+from pipeline.broker.messages import as_json
+from pipeline.errors import LeaseLost
+from pipeline.store import tasks, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+    from sqlalchemy.orm import Session
+
+    from pipeline.broker.consumer import TaskProxy
+    from pipeline.context import CurrentTask, NewTask
+    from pipeline.db.owned import OwnableConnection
+    from pipeline.db.pool import Pool
+
+
+class CommitUnknown(Exception):
+    """The connection was lost during COMMIT: nobody told whether it happened."""
+
+
+class OwnedTransaction:
+    """One transaction on a connection of its own; opened at once, ended only by the engine.
+
+    The connection's session is registered with the worker, so that a rescuer can end it should this process be stopped
+    between the fence row and COMMIT.
+    """
+
+    def __init__(self, pool: Pool, sql: Mapping[str, str], worker_id: int) -> None:
+        self._pool = pool
+        self._sql = sql
+        self.sends: list[NewTask] = []
+        self._marks: list[tuple[str, int]] = []
+        self._session: Session | None = None
+        self._connection = cast("OwnableConnection", pool.getconn())
+        try:
+            self._register(worker_id)
+            self._connection.own(self)
+        except BaseException:
+            pool.putconn(self._connection, close=True)
+            raise
+
+    def _register(self, worker_id: int) -> None:
+        """Register each session once per worker identity."""
+        if self._connection.registered_for != worker_id:
+            with self._connection.cursor() as cursor:
+                workers.register_backend(self._sql, cursor, worker_id)
+            self._connection.registered_for = worker_id
+
+    @property
+    def session(self) -> Session:
+        """The SQLAlchemy session of this transaction."""
+        if self._session is None:
+            from pipeline.integrations.sqlalchemy import session_on  # SQLAlchemy only where it is used
+
+            self._session = session_on(self._connection, self._pool.open)
+        return self._session
+
+    def cursor(self) -> Cursor:
+        """Open a psycopg2 cursor in this transaction."""
+        return self._connection.cursor()
+
+    def send(self, task: NewTask) -> None:
+        """Keep a send until the transaction ends."""
+        self.sends.append(task)
+
+    def savepoint_set(self, name: str) -> None:
+        """Remember what had been sent when the savepoint was set."""
+        self._marks.append((name, len(self.sends)))
+
+    def savepoint_rolled_back(self, name: str) -> None:
+        """Forget what was sent since the savepoint."""
+        for index in range(len(self._marks) - 1, -1, -1):
+            if self._marks[index][0] == name:
+                del self.sends[self._marks[index][1] :]
+                del self._marks[index + 1 :]
+                return
+
+    def flush(self) -> None:
+        """Write what the session still holds back, so that its errors come before the fence."""
+        if self._session is not None:
+            self._session.flush()
+
+    def conclude(self, worker_id: int, proxy: TaskProxy, outcome: str, started_ms: float, extra: str | None) -> None:
+        """Write the fence row, the last statement before COMMIT.
+
+        Raises:
+            LeaseLost: The run was concluded by somebody else.
+        """
+        with self.cursor() as cursor:
+            was_first = tasks.conclude(
+                self._sql,
+                cursor,
+                worker=worker_id,
+                task_id=proxy.id,
+                run=proxy.run,
+                outcome=outcome,
+                attempt=proxy.attempt,
+                lane=proxy.lane_id,
+                started=started_ms,
+                extra=extra,
+            )
+        if not was_first:
+            raise LeaseLost
+
+    def save_checkpoint(self, task: CurrentTask, position: str) -> None:
+        """Write the sends of a step and its cursor, the last statements before COMMIT.
+
+        Raises:
+            LeaseLost: The run is over, or a later one has taken over.
+        """
+        with self.cursor() as cursor:
+            if self.sends:
+                tasks.enqueue_many(self._sql, cursor, as_json(self.sends))
+            is_ours = tasks.save_checkpoint(self._sql, cursor, task.id, task.run, position)
+        if not is_ours:
+            raise LeaseLost
+
+    def commit(self) -> None:
+        """Commit.
+
+        Raises:
+            CommitUnknown: The connection was lost meanwhile.
+            Exception: PostgreSQL refused (a deferred constraint, a serialization failure): nothing was written.
+        """
+        self._connection.disown()
+        try:
+            if self._session is not None:
+                self._session.commit()
+            else:
+                self._connection.commit()
+        except Exception as error:
+            cause = getattr(error, "orig", error)
+            if isinstance(cause, psycopg2.InterfaceError) or self._connection.closed:
+                raise CommitUnknown from error
+            raise
+
+    def close(self) -> None:
+        """Roll back what was not committed and give the connection back. Never raises."""
+        self._connection.disown()
+        with suppress(Exception):
+            if self._session is not None:
+                self._session.close()
+        with suppress(psycopg2.Error):
+            if not self._connection.closed:
+                self._connection.rollback()
+        self._pool.putconn(self._connection)
+
+
+class Step:
+    """One committed part of a long task: set ``cursor`` to where the next one goes on."""
+
+    def __init__(self, transaction: OwnedTransaction, cursor: Any) -> None:
+        self._transaction = transaction
+        #: JSON-able; what ``checkpoint()`` returns to a later run.
+        self.cursor = cursor
+
+    @property
+    def session(self) -> Session:
+        """The SQLAlchemy session of this step."""
+        return self._transaction.session
+
+    def db_cursor(self) -> Cursor:
+        """Open a psycopg2 cursor in this step's transaction."""
+        return self._transaction.cursor()

@@ -1,0 +1,191 @@
+"""The task that runs in this thread, and what its run asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.errors import NoCurrentTask
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A message made ready for the store: encoded, checked, its lane known to exist."""
+
+    message_id: str
+    queue: str
+    priority: int
+    actor: str
+    delay_ms: int | None
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A result as the store keeps it; ``json`` is None for the result None."""
+
+    json: str | None
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NextRun:
+    """This run does not end the task: it runs again after ``delay_ms``, starting with the options in ``patch``."""
+
+    delay_ms: int
+    patch: dict[str, Any]
+    is_counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMember:
+    """This run's success counts towards a group."""
+
+    group_id: str
+    callbacks: list[NewTask]
+
+
+@dataclass(slots=True)
+class Capture:
+    """What the hooks of a run ask for. It is written in the transaction of the run's outcome, or not at all."""
+
+    sends: list[NewTask] = field(default_factory=list)
+    result: StoredResult | None = None
+    next_run: NextRun | None = None
+    group: GroupMember | None = None
+    #: What went wrong while capturing. Dramatiq swallows a hook's exception; this makes it the task's failure.
+    error: Exception | None = None
+
+
+class TaskTransaction(Protocol):
+    """A database transaction that belongs to the engine and not to the code that writes in it."""
+
+    @property
+    def session(self) -> Session: ...
+
+    def cursor(self) -> Cursor: ...
+
+    def send(self, task: NewTask) -> None: ...
+
+
+class Engine(Protocol):
+    """What a running task needs of the worker that runs it."""
+
+    def open_transaction(self, task: CurrentTask) -> TaskTransaction: ...
+
+    def open_checkpoint(self, task: CurrentTask) -> Any: ...
+
+    def step(self, task: CurrentTask) -> Any: ...
+
+    def report_progress(self, task_id: str, percent: int, note: str) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class CurrentTask:
+    """The task this thread runs now."""
+
+    task_id: str
+    #: Which run of the task this is: the fence. Always increasing, also over runs that do not count.
+    run: int
+    #: Which attempt this is, from 1, as ``max_retries`` counts.
+    attempt: int
+    actor: str
+    queue: str
+    is_transactional: bool
+    engine: Engine
+    message: Any
+    #: The message's options as they were when the run began.
+    options: dict[str, Any]
+    id: int
+    lane_id: int
+    transaction: TaskTransaction | None = None
+    capture: Capture | None = None
+    #: Set if the actor enqueued its own message: this run ends in another run.
+    next_run: NextRun | None = None
+
+    @property
+    def session(self) -> Session:
+        """The SQLAlchemy session that commits together with this task.
+
+        Raises:
+            NotTransactional: The actor was not declared with ``transactional=True``.
+        """
+        return self._open().session
+
+    def cursor(self) -> Cursor:
+        """Open a psycopg2 cursor in the transaction that commits together with this task.
+
+        Raises:
+            NotTransactional: The actor was not declared with ``transactional=True``.
+        """
+        return self._open().cursor()
+
+    def _open(self) -> TaskTransaction:
+        if self.transaction is None:
+            self.transaction = self.engine.open_transaction(self)
+        return self.transaction
+
+    def joined(self) -> TaskTransaction | None:
+        """Return the transaction that sends made by the actor belong to, if there is one."""
+        return self._open() if self.is_transactional else self.transaction
+
+    def checkpoint(self) -> Any:
+        """Take over the task's checkpoint and return the cursor that the last committed step left; None at first.
+
+        Waits for a step of an earlier run that is about to commit.
+        """
+        return self.engine.open_checkpoint(self)
+
+    def step(self) -> Any:
+        """Open one step of a long task: a block whose writes, sends and ``step.cursor`` commit together.
+
+        Call :meth:`checkpoint` first. A step of a run that was taken over by a later one raises LeaseLost and leaves
+        nothing behind.
+        """
+        return self.engine.step(self)
+
+    def progress(self, percent: int, note: str = "") -> None:
+        """Report how far the task is. Visible at once, at most one write per second and process for all tasks."""
+        self.engine.report_progress(self.task_id, percent, note)
+
+
+_CURRENT: ContextVar[CurrentTask | None] = ContextVar("pipeline_current_task", default=None)
+
+
+def current_task() -> CurrentTask:
+    """Return the task that runs in this thread (or in the coroutine it awaits).
+
+    Raises:
+        NoCurrentTask: Called outside an actor, or the actor was called like a plain function.
+    """
+    task = _CURRENT.get()
+    if task is None:
+        raise NoCurrentTask
+    return task
+
+
+def find_current_task() -> CurrentTask | None:
+    """Return the task that runs in this thread, or None."""
+    return _CURRENT.get()
+
+
+def enter_task(task: CurrentTask | None) -> None:
+    """Make a task the current one of this thread; None when it has ended."""
+    _CURRENT.set(task)
+
+
+@contextmanager
+def capturing(task: CurrentTask) -> Iterator[Capture]:
+    """Collect what hooks enqueue and store while the block runs, instead of writing it."""
+    capture = task.capture = Capture()
+    try:
+        yield capture
+    finally:
+        task.capture = None

@@ -1,0 +1,1 @@
+"""Bindings to other libraries: one file each, imported only when used."""

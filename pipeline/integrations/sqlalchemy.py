@@ -1,0 +1,223 @@
+"""SQLAlchemy: sessions on the engine's own transactions, and sends that join a caller's session or connection.
+
+Sends that join are kept in Python and written as one statement when the transaction commits, so that N of them cost one
+round trip. Rolling back, also to a savepoint, forgets those that belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import Connection as CoreConnection
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+    from pipeline.context import NewTask
+
+_LENT: ContextVar[Any] = ContextVar("pipeline_lent_connection")
+_SENDS = "pipeline.sends"
+
+
+# --- sessions on a connection of ours -------------------------------------------------------------------------------
+
+
+def session_on(connection: Connection, open_connection: Callable[[], Connection]) -> Session:
+    """Open a session on a psycopg2 connection whose transaction belongs to the engine.
+
+    ``open_connection`` makes one for the questions that SQLAlchemy asks once per process.
+    """
+    engine = _lending_engine(open_connection)
+    _LENT.set(connection)
+    return Session(bind=engine.connect(), expire_on_commit=False)
+
+
+@cache
+def _lending_engine(open_connection: Callable[[], Connection]) -> Engine:
+    """Make an engine that takes whatever connection is lent to it, and let it ask its first questions."""
+    engine = create_engine(
+        "postgresql+psycopg2://",
+        creator=_LENT.get,
+        poolclass=NullPool,
+        pool_reset_on_return=None,
+        use_native_hstore=False,
+    )
+    _LENT.set(open_connection())
+    engine.connect().close()
+    return engine
+
+
+# --- sends that join a session --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Sends:
+    """What was sent in a session's transaction and is not written yet, each with the savepoints it lies in."""
+
+    write: Callable[[Cursor, list[NewTask]], None]
+    committed: Callable[[], None]
+    waiting: list[tuple[NewTask, frozenset[SessionTransaction]]] = field(default_factory=list)
+    has_written: bool = False
+
+
+class JoinedSession:
+    """Sends that become tasks when the session commits."""
+
+    def __init__(
+        self,
+        session: Session | scoped_session[Session],
+        write: Callable[[Cursor, list[NewTask]], None],
+        committed: Callable[[], None],
+    ) -> None:
+        self._session = session() if isinstance(session, scoped_session) else session
+        _listen_to_sessions()
+        self._sends = self._session.info.setdefault(_SENDS, _Sends(write, committed))
+
+    def send(self, tasks: list[NewTask]) -> None:
+        """Keep the tasks until the session commits."""
+        savepoints = _savepoints(self._session)
+        self._sends.waiting += [(task, savepoints) for task in tasks]
+
+
+def has_waiting_sends(session: Session) -> bool:
+    """Tell whether something was sent in this session that no commit has written yet."""
+    sends: _Sends | None = session.info.get(_SENDS)
+    return bool(sends and (sends.waiting or sends.has_written))
+
+
+def forget_sends(session: Session) -> int:
+    """Drop what was sent and not committed; return how many."""
+    sends: _Sends | None = session.info.pop(_SENDS, None)
+    return len(sends.waiting) if sends else 0
+
+
+def _savepoints(session: Session) -> frozenset[SessionTransaction]:
+    found = set()
+    transaction = session.get_nested_transaction()
+    while transaction is not None:
+        found.add(transaction)
+        transaction = transaction.parent
+    return frozenset(found)
+
+
+@cache
+def _listen_to_sessions() -> None:
+    """Register once per process; sessions without sends pay one dictionary lookup per commit."""
+    event.listen(Session, "before_commit", _write_sends)
+    event.listen(Session, "after_commit", _tell_committed)
+    event.listen(Session, "after_soft_rollback", _forget_rolled_back)
+
+
+def _write_sends(session: Session) -> None:
+    sends: _Sends | None = session.info.get(_SENDS)
+    if sends is None or not sends.waiting:
+        return
+    tasks = [task for task, _ in sends.waiting]
+    sends.waiting.clear()
+    with _raw(session.connection()).cursor() as cursor:
+        sends.write(cursor, tasks)
+    sends.has_written = True
+
+
+def _tell_committed(session: Session) -> None:
+    sends: _Sends | None = session.info.get(_SENDS)
+    if sends is None or session.in_nested_transaction():
+        return
+    if sends.has_written:
+        sends.has_written = False
+        sends.committed()
+
+
+def _forget_rolled_back(session: Session, transaction: SessionTransaction) -> None:
+    sends: _Sends | None = session.info.get(_SENDS)
+    if sends is None:
+        return
+    if transaction.parent is None:
+        sends.waiting.clear()
+        sends.has_written = False
+    else:
+        sends.waiting = [(task, within) for task, within in sends.waiting if transaction not in within]
+
+
+# --- sends that join a Core connection ------------------------------------------------------------------------------
+
+
+class JoinedConnection:
+    """Sends that become tasks when the connection commits."""
+
+    _all: ClassVar[WeakKeyDictionary[CoreConnection, JoinedConnection]] = WeakKeyDictionary()
+
+    def __init__(
+        self,
+        connection: CoreConnection,
+        write: Callable[[Cursor, list[NewTask]], None],
+        committed: Callable[[], None],
+    ) -> None:
+        self._write = write
+        self._committed = committed
+        self._waiting: list[NewTask] = []
+        self._marks: list[tuple[str, int]] = []
+        event.listen(connection, "commit", self._on_commit)
+        event.listen(connection, "rollback", self._on_rollback)
+        event.listen(connection, "savepoint", self._on_savepoint)
+        event.listen(connection, "rollback_savepoint", self._on_rollback_savepoint)
+        event.listen(connection, "prepare_twophase", self._on_prepare)
+
+    @classmethod
+    def of(
+        cls,
+        connection: CoreConnection,
+        write: Callable[[Cursor, list[NewTask]], None],
+        committed: Callable[[], None],
+    ) -> JoinedConnection:
+        """Return the connection's own; its listeners are registered once."""
+        if connection not in cls._all:
+            cls._all[connection] = cls(connection, write, committed)
+        return cls._all[connection]
+
+    def send(self, tasks: list[NewTask]) -> None:
+        """Keep the tasks until the connection commits."""
+        self._waiting += tasks
+
+    def _on_commit(self, connection: CoreConnection) -> None:
+        if self._waiting:
+            self._write_waiting(connection)
+            self._committed()  # a hint: workers look again by themselves if it comes a moment too early
+
+    def _on_prepare(self, connection: CoreConnection, _xid: str) -> None:
+        self._write_waiting(connection)
+
+    def _write_waiting(self, connection: CoreConnection) -> None:
+        tasks, self._waiting = self._waiting, []
+        self._marks.clear()
+        if tasks:
+            with _raw(connection).cursor() as cursor:
+                self._write(cursor, tasks)
+
+    def _on_rollback(self, _connection: CoreConnection) -> None:
+        self._waiting.clear()
+        self._marks.clear()
+
+    def _on_savepoint(self, _connection: CoreConnection, name: str) -> None:
+        self._marks.append((name, len(self._waiting)))
+
+    def _on_rollback_savepoint(self, _connection: CoreConnection, name: str, _context: Any) -> None:
+        for index, (mark, length) in enumerate(self._marks):
+            if mark == name:
+                del self._waiting[length:]
+                del self._marks[index:]
+                return
+
+
+def _raw(connection: CoreConnection) -> Connection:
+    return cast("Connection", connection.connection.dbapi_connection)

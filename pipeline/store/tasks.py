@@ -1,0 +1,161 @@
+"""Statements about tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.states import TaskState
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+    from pipeline.context import NewTask
+
+#: What to do with a message id that is known already: see ``sql/functions/10_enqueue.sql``.
+Mode = Literal["n", "r", "u", "f"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One row of the view ``task_status``."""
+
+    task_id: str
+    actor: str
+    queue: str
+    state: TaskState
+    attempt: int
+    progress: int
+    note: str
+    result: str | None
+    error: str | None
+    created_at: datetime
+    eta: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    priority: int
+    args: str
+
+
+def ensure_lane(sql: Mapping[str, str], cursor: Cursor, queue: str, priority: int) -> None:
+    """Make a queue and its lane, in a transaction of their own."""
+    cursor.execute(sql["ensure_lane"], {"queue": queue, "priority": priority})
+
+
+def enqueue(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    task: NewTask,
+    *,
+    mode: Mode = "u",
+    since_ms: float | None = None,
+    notify: bool = False,
+) -> None:
+    """Insert one task on the transaction the cursor has."""
+    cursor.execute(
+        sql["enqueue"],
+        {
+            "message_id": task.message_id,
+            "queue": task.queue,
+            "priority": task.priority,
+            "actor": task.actor,
+            "delay_ms": task.delay_ms,
+            "payload": task.payload,
+            "mode": mode,
+            "since_ms": since_ms,
+            "notify": notify,
+        },
+    )
+
+
+def enqueue_many(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    tasks: str,
+    *,
+    mode: Mode = "u",
+    since_ms: float | None = None,
+    notify: bool = False,
+) -> int:
+    """Insert many tasks (the JSON of ``messages.as_json``) in one statement; return how many were new."""
+    cursor.execute(sql["enqueue_many"], {"tasks": tasks, "mode": mode, "since_ms": since_ms, "notify": notify})
+    value: int = _value(cursor)
+    return value
+
+
+def create_group(sql: Mapping[str, str], cursor: Cursor, group_id: str, size: int) -> None:
+    """Make a group of ``size`` members."""
+    cursor.execute(sql["create_group"], {"group_id": group_id, "size": size})
+
+
+def conclude(sql: Mapping[str, str], cursor: Cursor, **run: Any) -> bool:
+    """Conclude one run in its actor's transaction; False if somebody else did."""
+    cursor.execute(sql["conclude_run"], run)
+    value: bool = _value(cursor)
+    return value
+
+
+def was_concluded(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int) -> bool:
+    """Tell whether a run was concluded, waiting for a transaction that is about to say so."""
+    cursor.execute(sql["was_concluded"], {"task_id": task_id, "run": run})
+    value: bool = _value(cursor)
+    return value
+
+
+def cancel(sql: Mapping[str, str], cursor: Cursor, message_id: str, who: str, reason: str) -> str | None:
+    """Cancel a waiting task; return the state it is in now, None for an unknown id."""
+    cursor.execute(sql["cancel_task"], {"message_id": message_id, "who": who, "reason": reason})
+    value: str | None = _value(cursor)
+    return value
+
+
+def flush(sql: Mapping[str, str], cursor: Cursor, queue: str, who: str) -> int:
+    """Cancel all that waits in a queue; return how many."""
+    cursor.execute(sql["flush_queue"], {"queue": queue, "who": who})
+    value: int = _value(cursor)
+    return value
+
+
+def pending(sql: Mapping[str, str], cursor: Cursor, queue: str) -> int:
+    """Count the tasks of a queue that wait (due or not) or run."""
+    cursor.execute(sql["pending_tasks"], {"queue": queue})
+    value: int = _value(cursor)
+    return value
+
+
+def status(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> TaskRow | None:
+    """Read one task as people see it."""
+    cursor.execute(sql["task_status"], {"message_id": message_id})
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    task_id, actor, queue, state, *rest = row
+    return TaskRow(task_id, actor, queue, TaskState(state), *rest)
+
+
+def open_checkpoint(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int) -> str | None:
+    """Take over a checkpoint for this run; return its cursor as JSON text."""
+    cursor.execute(sql["open_checkpoint"], {"task_id": task_id, "run": run})
+    value: str | None = _value(cursor)
+    return value
+
+
+def save_checkpoint(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int, position: str) -> bool:
+    """Save a step's cursor under the task's fence; False if the run is over."""
+    cursor.execute(sql["save_checkpoint"], {"task_id": task_id, "run": run, "cursor": position})
+    value: bool = _value(cursor)
+    return value
+
+
+def report_progress(sql: Mapping[str, str], cursor: Cursor, reports: str) -> int:
+    """Write the latest progress of many tasks; return how many of them are known."""
+    cursor.execute(sql["report_progress"], {"reports": reports})
+    value: int = _value(cursor)
+    return value
+
+
+def _value(cursor: Cursor) -> Any:
+    row = cursor.fetchone()
+    return row[0] if row else None

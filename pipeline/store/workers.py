@@ -1,0 +1,102 @@
+"""Statements about workers, their claims and their rescue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedWorker:
+    """What a rescuer sees of a worker that should be alive."""
+
+    worker_id: int
+    beat: int
+    #: How many of its registered database sessions the server still has.
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What a lane's number means."""
+
+    queue: str
+    priority: int
+
+
+def register(
+    sql: Mapping[str, str], cursor: Cursor, *, host: str, pid: int, threads: int, queues: Sequence[str]
+) -> int:
+    """Register a worker with the session of this cursor; return its id, new at every start."""
+    cursor.execute(sql["own_backend"])
+    backends = [_value(cursor)]
+    row = {"host": host, "pid": pid, "threads": threads, "queues": list(queues), "backends": backends}
+    cursor.execute(sql["register_worker"], row)
+    value: int = _value(cursor)
+    return value
+
+
+def register_actors(sql: Mapping[str, str], cursor: Cursor, actors: str) -> None:
+    """Announce the actors of this process (JSON)."""
+    cursor.execute(sql["register_actors"], {"actors": actors})
+
+
+def register_backend(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> None:
+    """Note the cursor's session as one of the worker's."""
+    cursor.execute(sql["register_backend"], {"worker": worker_id})
+
+
+def beat(sql: Mapping[str, str], cursor: Cursor, worker_id: int, running: Iterable[int], queues: Iterable[str]) -> bool:
+    """Tell that the worker lives; False if it was declared dead."""
+    cursor.execute(sql["beat_worker"], {"worker": worker_id, "running": list(running), "queues": list(queues)})
+    value: bool = _value(cursor)
+    return value
+
+
+def resume(sql: Mapping[str, str], cursor: Cursor, worker_id: int, known_claims: Iterable[int]) -> int | None:
+    """Begin a new session; return its number, None if the worker was declared dead."""
+    cursor.execute(sql["resume_worker"], {"worker": worker_id, "known_claims": list(known_claims)})
+    value: int | None = _value(cursor)
+    return value
+
+
+def end(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> int | None:
+    """End a worker in good order; return how many of its runs wait again."""
+    cursor.execute(sql["end_worker"], {"worker": worker_id})
+    value: int | None = _value(cursor)
+    return value
+
+
+def watch(sql: Mapping[str, str], cursor: Cursor) -> list[WatchedWorker]:
+    """List the workers that should be alive."""
+    cursor.execute(sql["watch_workers"])
+    return [WatchedWorker(*row) for row in cursor.fetchall()]
+
+
+def rescue(sql: Mapping[str, str], cursor: Cursor, worker: WatchedWorker, max_losses: int) -> int | None:
+    """Declare a worker dead and take back what it held; None if it beats after all."""
+    cursor.execute(sql["rescue_worker"], {"worker": worker.worker_id, "beat": worker.beat, "max_losses": max_losses})
+    value: int | None = _value(cursor)
+    return value
+
+
+def end_backends(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> int:
+    """End the database sessions a stopped worker still has; return how many there were."""
+    cursor.execute(sql["end_backends"], {"worker": worker_id})
+    value: int = _value(cursor)
+    return value
+
+
+def lanes(sql: Mapping[str, str], cursor: Cursor) -> dict[int, Lane]:
+    """Read what the lane numbers mean."""
+    cursor.execute(sql["lanes"])
+    return {lane_id: Lane(queue, priority) for lane_id, queue, priority in cursor.fetchall()}
+
+
+def _value(cursor: Cursor) -> Any:
+    row = cursor.fetchone()
+    return row[0] if row else None
