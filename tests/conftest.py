@@ -1,3 +1,3 @@
 """Lists the modules with fixtures, by theme; nothing else."""
 
-pytest_plugins = ["tests.fixtures.leaks", "tests.fixtures.database"]
+pytest_plugins = ["tests.fixtures.leaks", "tests.fixtures.database", "tests.fixtures.broker"]

@@ -1,0 +1,189 @@
+"""The actors on a real worker: from a file to the mails, through every accident once."""
+
+import io
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from click.testing import CliRunner
+from dramatiq import Worker
+from sqlalchemy import Engine, update
+from sqlalchemy.orm import Session
+
+from actors import datasets
+from actors.datasets import ROWS_PER_STEP, import_orders, store_dataset
+from actors.demo import Counts, count, demo, write_orders
+from actors.mail import MailServer, send_email
+from actors.models import Dataset, DatasetState, Product
+from actors.orders import order_chain, process_order
+from actors.reports import monthly_report
+from pipeline import PostgresBroker, enlist
+from tests.fixtures.wait import eventually
+from tests.integration.actors.conftest import AddOrder
+from tests.integration.actors.mail_server import HOST, Postmaster, serving
+
+WAIT_MS = 20_000
+
+
+@pytest.fixture
+def postmaster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Postmaster]:
+    """The mail server that the actors are configured to use."""
+    postmaster = Postmaster()
+    with serving(postmaster) as port:
+        monkeypatch.setattr("actors.mail.configured_server", lambda: MailServer(HOST, port, "rechnung@erp.example"))
+        yield postmaster
+
+
+@pytest.fixture
+def worker(broker: PostgresBroker) -> Iterator[Worker]:
+    worker = Worker(broker, worker_threads=4, worker_timeout=100)
+    worker.start()
+    yield worker
+    worker.stop()
+
+
+def upload(erp: Engine, content: bytes, **options: Any) -> tuple[int, Any]:
+    """Store a file and send its import in one transaction; return the dataset's id and the message."""
+    with Session(erp) as session, session.begin(), enlist(session):
+        dataset_id = store_dataset(session, "orders.csv", io.BytesIO(content))
+        return dataset_id, import_orders.send_with_options(args=(dataset_id,), **options)
+
+
+def orders_file(orders: int) -> bytes:
+    file = io.BytesIO()
+    write_orders(file, orders, tag="t")
+    return file.getvalue()
+
+
+def counts_of(erp: Engine, dataset_id: int) -> Counts:
+    with Session(erp) as session:
+        return count(session, dataset_id)
+
+
+def status_of(database_url: str, task_id: str) -> tuple[str, int, str]:
+    """Return a task's state, its attempts and its error."""
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT state, attempt, error::text FROM pipeline.task_status WHERE task_id = %s", (task_id,))
+        state, attempt, error = cursor.fetchone() or ("unknown", 0, None)
+        return state, attempt, error or ""
+
+
+@pytest.mark.usefixtures("worker")
+def test_every_order_of_a_file_is_booked_invoiced_and_mailed_once(erp: Engine, postmaster: Postmaster) -> None:
+    dataset_id, message = upload(erp, orders_file(40))
+
+    report = message.get_result(block=True, timeout=WAIT_MS)
+    eventually(lambda: counts_of(erp, dataset_id).are_complete(40), within=20)
+
+    assert (report["orders"], report["rejected"]) == (40, 0)
+    assert len({mail["Message-ID"] for mail in postmaster.mails}) == len(postmaster.mails) == 40
+
+
+@pytest.mark.usefixtures("worker", "postmaster")
+def test_the_demo_ends_well(broker: PostgresBroker) -> None:
+    result = CliRunner().invoke(demo, ["--orders", "20", "--timeout", "20"])
+
+    assert result.exit_code == 0, result.output
+    assert "20 orders, 20 invoices, 20 mails" in result.output
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_order_sent_twice_answers_already_processed(add_order: AddOrder) -> None:
+    order_id = add_order()
+
+    answers = [process_order.send(order_id).get_result(block=True, timeout=WAIT_MS) for _ in range(2)]
+
+    assert answers == ["booked", "already processed"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_chain_sent_twice_mails_once(erp: Engine, add_order: AddOrder, postmaster: Postmaster) -> None:
+    order_id = add_order()
+
+    answers = [order_chain(order_id).run().get_result(block=True, timeout=WAIT_MS) for _ in range(2)]
+
+    assert answers == ["sent", "already sent"]
+    assert len(postmaster.mails) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_too_little_stock_fails_the_order_without_a_retry_and_ends_its_chain(
+    erp: Engine, database_url: str, add_order: AddOrder, postmaster: Postmaster
+) -> None:
+    with Session(erp) as session, session.begin():
+        session.execute(update(Product).values(stock=0))
+
+    chain = order_chain(add_order(number="B-77")).run()
+    first, *following = (message.message_id for message in chain.messages)
+    eventually(lambda: status_of(database_url, first)[0] == "failed", within=20)
+
+    _, attempt, error = status_of(database_url, first)
+    assert attempt == 1
+    assert "Order B-77 asks for 2 of article A-1001, but only 0 are in stock." in error
+    assert [status_of(database_url, task_id)[0] for task_id in following] == ["unknown"] * 2
+
+
+@pytest.mark.usefixtures("worker")
+def test_wrong_columns_fail_the_import_and_say_so_in_both_places(erp: Engine, database_url: str) -> None:
+    dataset_id, message = upload(erp, b"Name;Preis\nx;1\n")
+    eventually(lambda: status_of(database_url, message.message_id)[0] == "failed", within=20)
+
+    _, attempt, error = status_of(database_url, message.message_id)
+    assert attempt == 1
+    assert "found 'Name', 'Preis'." in error
+    with Session(erp) as session:
+        dataset = session.get_one(Dataset, dataset_id)
+    assert dataset.state is DatasetState.FAILED
+    assert (dataset.error or "") in error
+
+
+@pytest.mark.usefixtures("worker", "postmaster")
+def test_an_import_goes_on_behind_its_last_step(erp: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_batch, saved = datasets.save_batch, list[int]()
+
+    def stumble_at_the_second(session: Session, dataset_id: int, rows: Any) -> list[int]:
+        order_ids = save_batch(session, dataset_id, rows)
+        saved.append(rows[0].row)
+        if len(saved) == 2:
+            raise ConnectionError("stumbled after writing, before the commit")
+        return order_ids
+
+    monkeypatch.setattr(datasets, "save_batch", stumble_at_the_second)
+    dataset_id, message = upload(erp, orders_file(2 * ROWS_PER_STEP + 10), min_backoff=1, max_backoff=2)
+
+    report = message.get_result(block=True, timeout=WAIT_MS)
+
+    second = ROWS_PER_STEP + 2
+    assert saved == [2, second, second, second + ROWS_PER_STEP]
+    assert (report["orders"], report["rejected"]) == (2 * ROWS_PER_STEP + 10, 0)
+    eventually(lambda: counts_of(erp, dataset_id).are_complete(2 * ROWS_PER_STEP + 10), within=40)
+
+
+@pytest.mark.usefixtures("worker", "postmaster")
+def test_a_file_on_the_workers_disk_is_imported(tmp_path: Path) -> None:
+    path = tmp_path / "mai.csv"
+    path.write_bytes(orders_file(3))
+
+    first, second = (import_orders.send(str(path)).get_result(block=True, timeout=WAIT_MS) for _ in range(2))
+
+    assert (first["orders"], first["rejected"]) == (3, 0)
+    assert (second["orders"], second["rejected"]) == (0, 3)
+    assert second["rejections"][0] == {"row": 2, "reason": "order DEMO-t-000001 is already imported"}
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_plain_mail_carries_its_tasks_id(postmaster: Postmaster) -> None:
+    message = send_email.send("kunde@firma.example", "Guten Tag", "Grüße")
+
+    assert message.get_result(block=True, timeout=WAIT_MS) == "sent"
+    assert postmaster.mails[0]["Message-ID"] == f"<{message.message_id}@erp.example>"
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_monthly_report_is_a_result(broker: PostgresBroker) -> None:
+    report = monthly_report.send(2026, 12).get_result(block=True, timeout=WAIT_MS)
+
+    assert (report["invoices"], report["total"]) == (0, "0.00")
