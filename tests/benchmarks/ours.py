@@ -1,0 +1,26 @@
+"""Our side of the comparison: the actors, declared on a broker of ours."""
+
+import os
+import time
+from pathlib import Path
+
+import dramatiq
+
+import pipeline
+from tests.benchmarks.counter import Counter
+
+path = os.environ.get("BENCH_COUNTER")
+counter = Counter(Path(path)) if path else None
+broker = pipeline.get_broker()
+
+
+@dramatiq.actor(queue_name="bench", store_results=False)
+def noop(number: int, text: str) -> None:
+    """Do nothing but count."""
+    counter.add()  # type: ignore[union-attr]
+
+
+@dramatiq.actor(queue_name="bench", store_results=False)
+def timed(sent_at: float) -> None:
+    """Tell how long it took to begin."""
+    counter.sample(time.monotonic() - sent_at)  # type: ignore[union-attr]
