@@ -16,9 +16,11 @@ AddOrder = Callable[..., int]
 
 
 @pytest.fixture
-def erp(database_url: str) -> Engine:
+def erp(database_url: str) -> Iterator[Engine]:
     create_tables(database_url)
-    return create_erp_engine(database_url)
+    engine = create_erp_engine(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 
 from actors import datasets
-from actors.datasets import ROWS_PER_STEP, import_orders, store_dataset
+from actors.datasets import import_orders, store_dataset
 from actors.demo import Counts, count, demo, write_orders
 from actors.mail import MailServer, send_email
 from actors.models import Dataset, DatasetState, Product
@@ -151,15 +151,15 @@ def test_an_import_goes_on_behind_its_last_step(erp: Engine, monkeypatch: pytest
             raise ConnectionError("stumbled after writing, before the commit")
         return order_ids
 
+    monkeypatch.setattr(datasets, "ROWS_PER_STEP", 5)
     monkeypatch.setattr(datasets, "save_batch", stumble_at_the_second)
-    dataset_id, message = upload(erp, orders_file(2 * ROWS_PER_STEP + 10), min_backoff=1, max_backoff=2)
+    dataset_id, message = upload(erp, orders_file(12), min_backoff=1, max_backoff=2)
 
     report = message.get_result(block=True, timeout=WAIT_MS)
 
-    second = ROWS_PER_STEP + 2
-    assert saved == [2, second, second, second + ROWS_PER_STEP]
-    assert (report["orders"], report["rejected"]) == (2 * ROWS_PER_STEP + 10, 0)
-    eventually(lambda: counts_of(erp, dataset_id).are_complete(2 * ROWS_PER_STEP + 10), within=40)
+    assert saved == [2, 7, 7, 12]
+    assert (report["orders"], report["rejected"]) == (12, 0)
+    eventually(lambda: counts_of(erp, dataset_id).are_complete(12), within=20)
 
 
 @pytest.mark.usefixtures("worker", "postmaster")
