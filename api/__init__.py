@@ -1,1 +1,1 @@
-"""The Flask application: REST endpoints and the dashboard."""
+"""The HTTP side: Flask over the actors and the core."""

@@ -25,7 +25,7 @@ from pipeline.errors import (
     TransactionOwned,
 )
 from pipeline.middleware.retries import Backoff
-from pipeline.runtime import actor, enlist, get_broker, send_many
+from pipeline.runtime import actor, cancel, enlist, get_broker, install_broker, send_many
 
 __all__ = [
     "Backoff",
@@ -45,6 +45,7 @@ __all__ = [
     "TaskNotFound",
     "TransactionOwned",
     "actor",
+    "cancel",
     "chain",
     "current_task",
     "enlist",
@@ -53,4 +54,4 @@ __all__ = [
     "send_many",
 ]
 
-get_broker()
+install_broker()

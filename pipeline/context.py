@@ -105,6 +105,9 @@ class CurrentTask:
     options: dict[str, Any]
     id: int
     lane_id: int
+    #: What the last committed step left, once :meth:`checkpoint` was called.
+    position: Any = None
+    has_checkpoint: bool = False
     transaction: TaskTransaction | None = None
     capture: Capture | None = None
     #: Set if the actor enqueued its own message: this run ends in another run.

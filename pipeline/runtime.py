@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 import dramatiq
+import psycopg2
 
 from pipeline.broker.broker import PostgresBroker
 from pipeline.broker.composition import install
+from pipeline.broker.enlist import raw_connection
+from pipeline.broker.sender import translated
+from pipeline.commands.cancel import cancel as cancel_task
+from pipeline.db.dsn import Dsn
+from pipeline.db.pool import DISCONNECTED
+from pipeline.errors import ConfigurationError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +33,28 @@ def get_broker() -> PostgresBroker:
     broker = PostgresBroker()
     dramatiq.set_broker(broker)
     return broker
+
+
+def install_broker() -> None:
+    """Make the broker when the package is imported, so that nobody has to think of it before the first actor.
+
+    A wrong configuration is not told to whoever imports the package, which may be a program that wants to say so in
+    good order, but to the first who uses the broker.
+    """
+    try:
+        get_broker()
+    except ConfigurationError as error:
+        dramatiq.set_broker(_Misconfigured(error))  # type: ignore[arg-type]
+
+
+class _Misconfigured:
+    """Stands for the broker that cannot be made, and says why."""
+
+    def __init__(self, error: ConfigurationError) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
 
 
 @overload
@@ -61,8 +93,65 @@ def enlist(target: Any, *, at_exit: bool = False) -> Iterator[None]:
         yield
 
 
+def cancel(task_id: str, *, who: str, reason: str = "", target: Any = None) -> None:
+    """Cancel a task that waits; cancelling it again changes nothing.
+
+    Args:
+        task_id: Which task.
+        who: Whom the audit trail names.
+        reason: Why; it becomes the task's error.
+        target: A transaction of the caller's (as :func:`enlist` takes it) that this becomes a part of. By default it
+            is a transaction of its own.
+
+    Raises:
+        TaskNotFound: There is no such task.
+        TaskNotCancellable: It runs or has ended; ``state`` says which.
+    """
+    if target is None:
+        ask(cancel_task, task_id, who=who, reason=reason)
+    else:
+        with raw_connection(target).cursor() as cursor:
+            cancel_task(_ours().sql, cursor, task_id, who=who, reason=reason)
+
+
+def ask(statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function of the store on a connection of this process, and again if the connection turns out broken.
+
+    So it must be safe to repeat, as everything is that only reads.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+        SchemaOutdated: The database lacks what the statement names.
+    """
+    try:
+        return _ask_once(statement, *args, **kwargs)
+    except DISCONNECTED:  # the server was restarted since the connection was last used
+        try:
+            return _ask_once(statement, *args, **kwargs)
+        except DISCONNECTED as error:
+            raise DatabaseUnavailable(Dsn.parse(_ours().url).endpoint, str(error).strip()) from error
+
+
+def _ask_once(
+    statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    broker = _ours()
+    with broker.pool.connection() as connection, connection.cursor() as cursor:
+        try:
+            return statement(broker.sql, cursor, *args, **kwargs)
+        except psycopg2.ProgrammingError as error:
+            raise translated(error) from error
+
+
+def use_database(url: str) -> None:
+    """Let this process's broker work on that database, whatever the settings say. Call it before the first use."""
+    get_broker().url = url
+
+
 def _ours() -> PostgresBroker:
     broker = dramatiq.get_broker()
+    if isinstance(broker, _Misconfigured):
+        return get_broker()  # raises again what it raised before
     if not isinstance(broker, PostgresBroker):
         message = f"The global broker is a {type(broker).__name__}, not a PostgresBroker"
         raise TypeError(message)

@@ -4,6 +4,7 @@ A field ``lease_seconds`` is set by ``PIPELINE_LEASE_SECONDS``. An empty variabl
 pass unset ones on as empty strings.
 """
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -67,6 +68,8 @@ class Settings(BaseSettings):
     beat_seconds: float = Field(default=5.0, gt=0)
     #: How often a task may lose its worker process before it fails as poison.
     max_losses: int = Field(default=3, ge=1)
+    #: How long finished tasks, their attempts and results are kept. Whole weeks are dropped; unfinished tasks stay.
+    retention_days: int = Field(default=28, ge=1)
     #: The longest pause between two looks into an empty queue.
     poll_max_ms: int = Field(default=250, ge=1, le=60_000)
     #: Whether workers also LISTEN, so that an idle system answers at once.
@@ -75,12 +78,19 @@ class Settings(BaseSettings):
     processes: int = Field(default=2, ge=1)
     #: Threads in each of them.
     threads: int = Field(default=8, ge=1)
+    #: How long tasks in flight may go on after a worker was asked to stop. Those that do not end in time run again
+    #: elsewhere.
+    stop_seconds: float = Field(default=60.0, ge=0)
     #: The largest message that is accepted, in bytes of its JSON.
     message_limit_bytes: int = Field(default=1_048_576, ge=1024)
 
     #: Where the web server listens.
     http_host: str = "127.0.0.1"
     http_port: Port = 8000
+    #: Requests that are served at the same time.
+    http_threads: int = Field(default=16, ge=1)
+    #: The largest file that is accepted.
+    upload_limit_bytes: int = Field(default=104_857_600, ge=1)
     #: Where mail is handed over. Absent: ``pipeline up`` catches it in files.
     smtp_host: str | None = None
     smtp_port: Port = 25
@@ -125,6 +135,14 @@ def get_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise ConfigurationError(_explanation(error)) from None
+
+
+def environment(**fields: object) -> dict[str, str]:
+    """Give the environment of a child process: ours, with some settings replaced."""
+    changes = {f"PIPELINE_{name.upper()}": str(value) for name, value in fields.items()}
+    if "database_url" in fields:
+        changes["DATABASE_URL"] = str(fields["database_url"])
+    return {**os.environ, **changes}
 
 
 def _explanation(error: ValidationError) -> str:

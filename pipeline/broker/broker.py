@@ -17,8 +17,9 @@ from dramatiq.results import Results
 from pipeline.broker.engine import Engine
 from pipeline.broker.enlist import Joined, join, joined, joining
 from pipeline.broker.interrupter import Interrupter
-from pipeline.broker.messages import as_json, encode
+from pipeline.broker.messages import as_adopted, as_json, encode
 from pipeline.broker.notify import Notifier
+from pipeline.broker.outcome import clean
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.broker.runner import Runner
 from pipeline.broker.sender import Sender
@@ -170,7 +171,11 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """
         message = self._tidied(message)
         self.emit_before("enqueue", message, delay)
-        self._place([self.encoded(message, delay)], message)
+        task = find_current_task()
+        if task is not None and message.message_id == task.task_id:
+            _run_again(task, round(delay or 0), message.options)
+        else:
+            self._place([self.encoded(message, delay)])
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -203,12 +208,10 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         delay_ms = None if delay is None else round(delay)
         return encode(message, priority, delay_ms, self.settings.message_limit_bytes)
 
-    def _place(self, new: list[NewTask], message: Message[Any] | None = None) -> None:
+    def _place(self, new: list[NewTask]) -> None:
         """Put tasks where they belong: a run's capture, a transaction, or the database at once."""
         task = find_current_task()
-        if task is not None and message is not None and message.message_id == task.task_id:
-            _run_again(task, new[0].delay_ms or 0, message.options)
-        elif task is not None and task.capture is not None:
+        if task is not None and task.capture is not None:
             self._capture(task, new)
         elif (target := self._joined(task)) is not None:
             self.sender.ensure_lanes((each.queue, each.priority) for each in new)
@@ -221,7 +224,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def _capture(self, task: CurrentTask, new: list[NewTask]) -> None:
         assert task.capture is not None  # noqa: S101 - the caller looked
         self.sender.ensure_lanes((each.queue, each.priority) for each in new)
-        task.capture.sends += new
+        task.capture.sends += new if task.message.inbox is None else map(as_adopted, new)
 
     def _joined(self, task: CurrentTask | None) -> Joined | None:
         if (target := joined()) is not None:
@@ -270,10 +273,12 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """Call the hooks of a signal, those only that a middleware overrides."""
         if signal == "process_message":
             self._runner.begin(args[0])
+        elif signal in {"ack", "nack"}:
+            self.interrupter.end_if_running()
         for middleware, hook in self._hooks_of("before_" + signal):
             try:
                 hook(self, *args, **kwargs)
-            except MiddlewareError:
+            except (MiddlewareError, ConfigurationError):
                 raise
             except Exception:
                 self.logger.critical("Unexpected failure in before_%s of %r.", signal, middleware, exc_info=True)
@@ -398,7 +403,11 @@ class _Batch:
 
 def _run_again(task: CurrentTask, delay_ms: int, options: dict[str, Any]) -> None:
     """Let the run end in another one, which is what enqueueing the running task's own message means."""
-    patch = {key: value for key, value in options.items() if task.options.get(key, task) != value}
+    patch = {
+        key: clean(value) if isinstance(value, str) else value  # Dramatiq's Retries put the traceback there
+        for key, value in options.items()
+        if task.options.get(key, task) != value
+    }
     next_run = NextRun(delay_ms, patch)
     if task.capture is not None:
         task.capture.next_run = next_run

@@ -34,6 +34,7 @@ class TaskProxy(MessageProxy):
         priority: int,
         eta: float,
         claim_id: int,
+        inbox: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message_id = message.message_id
@@ -49,6 +50,8 @@ class TaskProxy(MessageProxy):
         self.priority = priority
         self.eta = eta
         self.claim_id = claim_id
+        #: The dramatiq-pg inbox (schema, prefix) at which the result is awaited, for an adopted task.
+        self.inbox = inbox
         self.started_at: float | None = None
         self.thread: threading.Thread | None = None
         self.task: CurrentTask | None = None

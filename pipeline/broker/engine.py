@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.middleware import Middleware
 
 from pipeline.broker.hub import Hub
+from pipeline.broker.outcome import clean
 from pipeline.broker.transaction import OwnedTransaction, Step
 from pipeline.errors import ConfigurationError, NotTransactional
 from pipeline.maintenance import Caretaker
@@ -70,21 +71,26 @@ class Engine(Middleware):
         broker = self._broker
         with broker.pool.connection() as connection, connection.cursor() as cursor:
             text = tasks.open_checkpoint(broker.sql, cursor, task.id, task.run)
-        return None if text is None else json.loads(text)
+        task.position = None if text is None else json.loads(text)
+        task.has_checkpoint = True
+        return task.position
 
     @contextmanager
     def step(self, task: CurrentTask) -> Iterator[Step]:
         """Run a block whose writes, sends and cursor commit together."""
-        if task.transaction is not None:
+        if task.is_transactional or task.transaction is not None:
             message = "step() is for actors without transactional=True, and steps do not nest"
             raise NotTransactional(message)
+        if not task.has_checkpoint:
+            self.open_checkpoint(task)
         transaction = task.transaction = self._transaction()
         try:
-            step = Step(transaction, None)
+            step = Step(transaction, task.position)
             yield step
             transaction.flush()
             transaction.save_checkpoint(task, json.dumps(step.cursor))
             transaction.commit()
+            task.position = step.cursor
         finally:
             task.transaction = None
             transaction.close()
@@ -94,4 +100,5 @@ class Engine(Middleware):
     def report_progress(self, task_id: str, percent: int, note: str) -> None:
         """Hand a report to the caretaker, which writes the latest of each task once a second."""
         if self._caretaker is not None:
-            self._caretaker.report(task_id, percent, note)
+            # Written together with the reports of others, which a bad one must not hold up.
+            self._caretaker.report(task_id, min(max(int(percent), 0), 100), clean(note))

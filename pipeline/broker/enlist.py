@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -39,7 +40,7 @@ class JoinedPsycopg:
 
     def send(self, tasks: list[NewTask]) -> None:
         """Write the tasks in the connection's transaction."""
-        with self._connection.cursor() as cursor:
+        with self._connection.cursor(cursor_factory=PlainCursor) as cursor:  # whatever rows the caller likes
             self._write(cursor, tasks)
 
 
@@ -87,6 +88,22 @@ def join(target: Any, write: Write, committed: Callable[[], None], *, at_exit: b
         return (JoinedAtExit if at_exit else JoinedPsycopg)(target, write)
     if "sqlalchemy" in sys.modules:
         return _join_sqlalchemy(target, write, committed)
+    raise _unknown(target)
+
+
+def raw_connection(target: Any) -> Connection:
+    """Return the psycopg2 connection under anything that :func:`join` takes.
+
+    Raises:
+        TypeError: It is none of that.
+    """
+    if isinstance(target, Connection):
+        return target
+    if "sqlalchemy" in sys.modules:
+        from pipeline.integrations.sqlalchemy import raw
+
+        if (found := raw(target)) is not None:
+            return found
     raise _unknown(target)
 
 

@@ -51,5 +51,7 @@ class Floors:
             return
         if len(rows) < want:  # every lane was scanned to its end: those without rows have nothing due
             self._floors = dict.fromkeys(lanes, float("inf"))
+        firsts: dict[int, float] = {}
         for row in rows:
-            self._floors[row[4]] = min(row[5], self._floors.get(row[4], float("inf")))
+            firsts[row[4]] = min(row[5], firsts.get(row[4], float("inf")))
+        self._floors |= firsts  # and not the least of old and new: a backlog that never ends moves on

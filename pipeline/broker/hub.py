@@ -13,7 +13,7 @@ import random
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ import structlog
 
 from pipeline.broker.consumer import QueueFacade, TaskProxy
 from pipeline.broker.floors import Floors
-from pipeline.broker.messages import decode
+from pipeline.broker.messages import decode, is_adopted
 from pipeline.broker.outcome import Conclusion, as_arguments, concluded, describe, encode_extra, given_back
 from pipeline.broker.pace import Pace
 from pipeline.broker.sender import is_transient
@@ -72,7 +72,9 @@ class Hub(threading.Thread):
         self._held: dict[int, TaskProxy] = {}
         #: Runs taken from us by a rescue that still occupy a thread.
         self._lost: set[TaskProxy] = set()
+        #: How many runs of each claim are not concluded yet.
         self._open_claims: dict[int, int] = {}
+        #: Claims whose last run was concluded by its own transaction.
         self._done_claims: list[int] = []
         self._lanes: dict[int, Lane] = {}
         self._queues: set[str] = set()
@@ -144,10 +146,11 @@ class Hub(threading.Thread):
                 self._disconnect_if_broken(error)
                 self._take_in(self._wait(random.uniform(pause / 2, pause)))  # noqa: S311
                 pause = min(pause * 2, 2.0)
+                self._tick_if_due()
             except Exception:
                 log.exception("hub.failed", worker_id=self.worker_id)
                 self._disconnect()
-                self._wait(1.0)
+                self._take_in(self._wait(1.0))
         self._end()
 
     def _is_done(self) -> bool:
@@ -162,8 +165,7 @@ class Hub(threading.Thread):
             claimed = self._exchange(batch, want)
         if now >= self._next_beat:
             self._beat()
-        if now >= self._next_tick:
-            self._tick(now)
+        self._tick_if_due()
         self._take_in(self._rest(worked=bool(batch or claimed), is_full=claimed == want > 0))
 
     def _rest(self, *, worked: bool, is_full: bool) -> list[TaskProxy | Conclusion | None]:
@@ -205,17 +207,30 @@ class Hub(threading.Thread):
                 self._lost.discard(proxy)  # taken from us by a rescue, or handed over twice
                 continue
             del self._held[proxy.id]
-            self._close_claim(proxy.claim_id)
             if proxy.started_at is not None:
                 self._pace.ended(conclusion.finished_at - proxy.started_at)
-            if not proxy.is_settled:
+            if proxy.is_settled:
+                self._done_claims += self._close_claims([proxy])
+            else:
                 self._pending.append(conclusion)
 
-    def _close_claim(self, claim_id: int) -> None:
-        left = self._open_claims[claim_id] = self._open_claims[claim_id] - 1
-        if left == 0:
-            del self._open_claims[claim_id]
-            self._done_claims.append(claim_id)
+    def _ending_claims(self, batch: list[Conclusion]) -> list[int]:
+        """List the claims whose last open runs are concluded by this very batch: their rows go in its transaction.
+
+        Not a moment earlier, or a crash between two batches would lose tasks that are in neither table.
+        """
+        concluded_here = Counter(conclusion.proxy.claim_id for conclusion in batch)
+        return [claim_id for claim_id, count in concluded_here.items() if self._open_claims[claim_id] == count]
+
+    def _close_claims(self, proxies: Iterable[TaskProxy]) -> list[int]:
+        """Count concluded runs off their claims; return the claims that have none left."""
+        ended = []
+        for proxy in proxies:
+            self._open_claims[proxy.claim_id] -= 1
+            if self._open_claims[proxy.claim_id] == 0:
+                del self._open_claims[proxy.claim_id]
+                ended.append(proxy.claim_id)
+        return ended
 
     # --- claim --------------------------------------------------------------------------------------------------------
 
@@ -231,11 +246,10 @@ class Hub(threading.Thread):
 
     def _exchange(self, batch: list[Conclusion], want: int) -> int:
         """Write outcomes and claim; on a poisonous outcome, find it and write the others."""
-        done, self._done_claims = self._done_claims, []
+        done = self._done_claims + self._ending_claims(batch)
         try:
             rows = self._call_exchange(batch, want, done)
         except psycopg2.Error as error:
-            self._done_claims = done + self._done_claims
             if batch and (error.pgcode or "")[:2] in _POISON_CLASSES:
                 self._isolate(batch, error)
                 return 0
@@ -243,10 +257,13 @@ class Hub(threading.Thread):
             if error.pgcode == _LEASE_LOST:
                 raise LeaseLost from error
             raise
-        except (ValueError, UnicodeError) as error:  # psycopg2 refuses the text
-            self._done_claims = done + self._done_claims
+        except ValueError as error:  # psycopg2 refuses the text
+            if not batch:
+                raise
             self._isolate(batch, error)
             return 0
+        self._done_claims.clear()
+        self._close_claims(conclusion.proxy for conclusion in batch)
         header, *claimed = rows
         self._floors.learn(header[5], claimed, want, self._lanes)
         self._accept(claimed)
@@ -256,7 +273,7 @@ class Hub(threading.Thread):
 
     def _call_exchange(self, batch: list[Conclusion], want: int, done: list[int]) -> list[Any]:
         arguments = as_arguments(batch)
-        floor_lanes, floors = self._floors.arguments()
+        floor_lanes, floors = self._floors.arguments() if want > 0 else (None, None)
         arguments |= {
             "worker": self.worker_id,
             "session": self._session,
@@ -277,16 +294,14 @@ class Hub(threading.Thread):
             self._pending.appendleft(_failure(batch[0].proxy, error))
             log.error("outcome.refused", task_id=batch[0].proxy.message_id, error=str(error).strip())
             return
-        first, second = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-        try:
-            self._exchange(first, 0)
-        except BaseException:
-            self._pending.extend(second)
-            raise
-        self._exchange(second, 0)
+        # The second half comes next, also if the first one meets a lost connection.
+        self._pending.extendleft(reversed(batch[len(batch) // 2 :]))
+        self._exchange(batch[: len(batch) // 2], 0)
 
     def _accept(self, rows: list[Any]) -> None:
         """Hand claimed tasks to the threads."""
+        for row in rows:
+            self._lane(row[4])  # may ask the database: before any of them counts as held
         for row in rows:
             self._open_claims[row[0]] = self._open_claims.get(row[0], 0) + 1
         for row in rows:
@@ -309,7 +324,8 @@ class Hub(threading.Thread):
             error = broken
             message = decode(message_id or "", lane.queue, actor or "", "{}", None)
         where = {"id": task_id, "run": run, "attempt": attempt, "lane_id": lane_id, "claim_id": claim_id}
-        return TaskProxy(message, priority=lane.priority, eta=eta, **where), error
+        inbox = self._broker.inbox if is_adopted(payload) else None
+        return TaskProxy(message, priority=lane.priority, eta=eta, inbox=inbox, **where), error
 
     def _lane(self, lane_id: int) -> Lane:
         if lane_id not in self._lanes:
@@ -334,16 +350,26 @@ class Hub(threading.Thread):
             return
         migrate.check(self._broker.url, self._broker.schema)
         self._connection = self._broker.pool.open()
+        try:
+            self._identify()
+        except BaseException:
+            self._disconnect()  # or the next exchange would go out on a session that was never begun
+            raise
+        self._next_beat = time.monotonic() + self._settings.beat_seconds
+
+    def _identify(self) -> None:
         if self.worker_id:
+            for pool in (self._broker.pool, self._broker.transactions):
+                pool.drop_idle()  # what broke our connection has most likely broken these
             with self._cursor() as cursor:
-                session = workers.resume(self._broker.sql, cursor, self.worker_id, self._open_claims)
+                known_claims = [*self._open_claims, *self._done_claims]
+                session = workers.resume(self._broker.sql, cursor, self.worker_id, known_claims)
             if session is None:
                 raise LeaseLost
             self._session = session
             log.info("worker.resumed", worker_id=self.worker_id, session=session)
         else:
             self._register()
-        self._next_beat = time.monotonic() + self._settings.beat_seconds
 
     def _register(self) -> None:
         queues = sorted(self._broker.get_declared_queues())
@@ -376,7 +402,6 @@ class Hub(threading.Thread):
         self._open_claims.clear()
         self._done_claims.clear()
         self._pending.clear()
-        self._drain()
         self.worker_id = 0
         self._disconnect()
 
@@ -387,15 +412,21 @@ class Hub(threading.Thread):
             if not workers.beat(self._broker.sql, cursor, self.worker_id, running, self._claimable()):
                 raise LeaseLost
 
-    def _tick(self, now: float) -> None:
-        """Once a second: time limits, and started tasks whose thread is gone."""
+    def _tick_if_due(self) -> None:
+        """Once a second, also while the database is away: time limits, and threads that are gone."""
+        now = time.monotonic()
+        if now < self._next_tick:
+            return
         self._next_tick = now + _TICK_SECONDS
         self._broker.interrupter.check_limits()
         for proxy in list(self._held.values()):
-            if proxy.thread is not None and not proxy.thread.is_alive() and proxy.conclusion is None:
-                log.error("thread.died", task_id=proxy.message_id, thread=proxy.thread.name)
-                self.needs_recycling = True
-                self.give_back(proxy)
+            if proxy.thread is not None and not proxy.thread.is_alive():
+                self.put(proxy)  # with what it concluded, if it came so far
+        for thread in [each for each in self._worker.workers if each.running and not each.is_alive()]:
+            log.error("thread.died", worker_id=self.worker_id, thread=thread.name)
+            self.needs_recycling = True
+            self._worker.workers.remove(thread)
+            if self._is_claiming:
                 self._worker._add_worker()  # noqa: SLF001 - Dramatiq has no public way to replace a thread
 
     def _end(self) -> None:

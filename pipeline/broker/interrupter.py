@@ -4,7 +4,7 @@ All of them go through one interrupter, since CPython delivers such an exception
 unless somebody makes sure, in the next task or in the middle of the bookkeeping. The rules:
 
 - An interruption names the task; it is raised under the interrupter's mutex and only while that task runs.
-- When the task ends, its thread takes the mutex, strikes itself out and clears an exception that is still pending.
+- When the task ends, its thread takes the mutex, strikes itself out and swallows an exception that is still pending.
 - One that arrives while the thread is about to do so is swallowed: the task has ended by itself.
 """
 
@@ -21,6 +21,9 @@ from dramatiq.middleware import Interrupt, TimeLimitExceeded
 if TYPE_CHECKING:
     from pipeline.context import CurrentTask
 
+#: Turns of a loop, each of which is a point where a pending exception arrives.
+_TURNS = 100
+
 log = structlog.get_logger(__name__)
 
 
@@ -31,13 +34,19 @@ class Interrupter:
         self._mutex = threading.Lock()
         self._running: dict[int, CurrentTask] = {}
         self._deadlines: dict[CurrentTask, float] = {}
+        #: Threads in which something was raised that may not have arrived.
+        self._raised: set[int] = set()
 
     def begin(self, task: CurrentTask) -> None:
         """Let this thread's task be interrupted from now on."""
         self._running[threading.get_ident()] = task
 
     def end(self) -> None:
-        """Let nothing be raised in this thread any more, and clear what was on its way."""
+        """Let nothing be raised in this thread any more, and swallow what is on its way.
+
+        A pending exception is let arrive, not cleared: on CPython 3.11 clearing one leaves the interpreter's signal
+        set, and a traced thread (coverage, a debugger) then spins for ever.
+        """
         ident = threading.get_ident()
         is_out = False
         while not is_out:
@@ -45,17 +54,29 @@ class Interrupter:
                 with self._mutex:
                     task = self._running.pop(ident, None)
                     self._deadlines.pop(task, None)  # type: ignore[arg-type]
-                    _set_async_exception(ident, None)
+                if ident in self._raised:
+                    for _ in range(_TURNS):
+                        pass
+                    self._raised.discard(ident)
                 is_out = True
             except Interrupt:
                 continue
 
+    def end_if_running(self) -> None:
+        """End the task of this thread if its end went unnoticed.
+
+        That happens when it was interrupted while an exception of its actor was being handled.
+        """
+        if threading.get_ident() in self._running:
+            self.end()
+
     def interrupt(self, task: CurrentTask, error: type[Interrupt]) -> bool:
         """Raise ``error`` in the thread that runs ``task``; False if it has ended."""
         with self._mutex:
-            for ident, running in self._running.items():
+            for ident, running in list(self._running.items()):  # begin() takes no mutex
                 if running is task:
-                    _set_async_exception(ident, error)
+                    self._raised.add(ident)
+                    _raise_in(ident, error)
                     return True
         return False
 
@@ -81,6 +102,5 @@ class Interrupter:
             return list(self._running.values())
 
 
-def _set_async_exception(ident: int, error: type[BaseException] | None) -> None:
-    exception = ctypes.py_object(error) if error is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), exception)
+def _raise_in(ident: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))

@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from dramatiq import Message
+from dramatiq.encoder import Encoder
 from dramatiq.message import get_encoder
 
 from pipeline.context import NewTask
@@ -13,6 +15,10 @@ from pipeline.errors import MessageNotEncodable, MessageTooLarge
 
 #: What a smallint holds.
 PRIORITIES = range(-32768, 32768)
+
+#: How the payload of an adopted task begins: somebody may wait at the dramatiq-pg inbox for its result. ``read_inbox``
+#: writes it, and the store keeps JSON as text, so one look at the beginning tells; other tasks do not pay for it.
+_ADOPTED = '{"answer":true,'
 
 #: JSON text that may hold what Python writes and PostgreSQL refuses: NUL, half of a surrogate pair, NaN, Infinity.
 _SUSPICIOUS = re.compile(r"\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
@@ -45,10 +51,10 @@ def encode(message: Message[Any], priority: int, delay_ms: int | None, limit_byt
     )
 
 
-def encode_json(value: Any, *, what: str, limit_bytes: int) -> str:
-    """Encode with Dramatiq's global encoder and check that PostgreSQL will take it."""
+def encode_json(value: Any, *, what: str, limit_bytes: int, encoder: Encoder | None = None) -> str:
+    """Encode, with Dramatiq's global encoder if none is named, and check that PostgreSQL will take it."""
     try:
-        encoded = get_encoder().encode(value)
+        encoded = (encoder or get_encoder()).encode(value)
         text = encoded.decode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageNotEncodable(f"{what} cannot be written as JSON: {error}") from error
@@ -91,8 +97,11 @@ def _priority(priority: Any) -> int:
 
 
 def as_json(tasks: list[NewTask]) -> str:
-    """Write tasks as ``enqueue_many_v1`` reads them; payloads are JSON already and go in as they are."""
-    return "[" + ",".join(map(_as_json, tasks)) + "]"
+    """Write tasks as ``enqueue_many_v1`` reads them; payloads are JSON already and go in as they are.
+
+    A message that stands there twice is one task, with what was sent last.
+    """
+    return "[" + ",".join(map(_as_json, {task.message_id: task for task in tasks}.values())) + "]"
 
 
 def _as_json(task: NewTask) -> str:
@@ -103,6 +112,16 @@ def _as_json(task: NewTask) -> str:
     )
 
 
+def is_adopted(payload: str | None) -> bool:
+    """Tell whether a task came from the inbox, or follows from one that did."""
+    return payload is not None and payload.startswith(_ADOPTED)
+
+
+def as_adopted(task: NewTask) -> NewTask:
+    """Let a task's result be given to the inbox, too: a producer there waits for the end of its chain."""
+    return replace(task, payload=_ADOPTED + task.payload[1:])
+
+
 def decode(message_id: str, queue: str, actor: str, payload: str, patch: str | None) -> Message[Any]:
     """Make the message of a claimed task.
 
@@ -110,15 +129,27 @@ def decode(message_id: str, queue: str, actor: str, payload: str, patch: str | N
         Exception: The payload is not what an encoder of ours wrote (whatever the decoder raises).
     """
     fields = get_encoder().decode(payload.encode("utf-8"))
-    options = fields.get("options") or {}
+    options = _expected(fields.get("options"), dict, "options")
     if patch:
-        options |= json.loads(patch)
+        options |= get_encoder().decode(patch.encode("utf-8"))
+    if isinstance(options.get("throws"), str | list | dict):  # no exception class, and Dramatiq would die on it
+        del options["throws"]
     return Message(
         queue_name=queue,
         actor_name=actor,
-        args=tuple(fields.get("args") or ()),
-        kwargs=fields.get("kwargs") or {},
+        args=tuple(_expected(fields.get("args"), list, "args")),
+        kwargs=_expected(fields.get("kwargs"), dict, "kwargs"),
         options=options,
         message_id=message_id,
-        message_timestamp=fields.get("message_timestamp") or 0,
+        message_timestamp=_expected(fields.get("message_timestamp"), int, "message_timestamp"),
     )
+
+
+def _expected(value: Any, kind: type[Any], name: str) -> Any:
+    """Return a field of a payload, an empty one if it is absent; no worker should trip over a row made by hand."""
+    if value is None:
+        return kind()
+    if not isinstance(value, (tuple, list) if kind is list else kind):
+        message = f"the payload's {name} are a {type(value).__name__}"
+        raise TypeError(message)
+    return value

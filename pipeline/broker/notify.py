@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PER_SECOND = 200.0
 _BURST = 20.0
+#: The thread ends when it had nothing to send for so long.
+_IDLE_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +44,7 @@ class Notifier:
         self._refilled_at = time.monotonic()
         self._is_due = threading.Event()
         self._thread: threading.Thread | None = None
+        atexit.register(self._flush)
 
     def take(self) -> bool:
         """Take a token if there is one; if not, a trailing NOTIFY follows."""
@@ -66,13 +69,18 @@ class Notifier:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._trail, name="pipeline-notify", daemon=True)
                 self._thread.start()
-                atexit.register(self._flush)
 
     def _trail(self) -> None:
+        """Send what is due, one at a time; end when nothing was due for a while."""
         while True:
-            self._is_due.wait()
-            self._flush()
-            threading.Event().wait(1 / _PER_SECOND)
+            if self._is_due.wait(_IDLE_SECONDS):
+                self._flush()
+                threading.Event().wait(1 / _PER_SECOND)
+                continue
+            with self._lock:
+                if not self._is_due.is_set():
+                    self._thread = None
+                    return
 
     def _flush(self) -> None:
         if not self._is_due.is_set() or self._pid != getpid():

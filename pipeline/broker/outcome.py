@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.broker.messages import as_json
+from dramatiq.errors import Retry
+
+from pipeline.broker.messages import as_json, encode_json
 from pipeline.states import Outcome
 
 if TYPE_CHECKING:
@@ -46,9 +49,10 @@ class Conclusion:
 def concluded(proxy: TaskProxy, outcome: Outcome, capture: Capture | None = None, error: Any = None) -> Conclusion:
     """Put together what a run's hooks asked for."""
     conclusion = Conclusion(proxy, outcome)
-    conclusion.extra = encode_extra(capture, error)
+    conclusion.extra = encode_extra(capture, error, proxy.inbox)
     if capture is not None:
-        conclusion.has_follow = bool(capture.next_run or capture.sends or capture.group)
+        # An adopted task's answer is looked for among what follows, so that no other batch is searched for one.
+        conclusion.has_follow = bool(capture.next_run or capture.sends or capture.group or proxy.inbox)
     return conclusion
 
 
@@ -57,9 +61,13 @@ def given_back(proxy: TaskProxy) -> Conclusion:
     return Conclusion(proxy, Outcome.INTERRUPTED, next_eta=proxy.eta, has_follow=True)
 
 
-def encode_extra(capture: Capture | None, error: dict[str, Any] | None) -> str | None:
+def encode_extra(
+    capture: Capture | None, error: dict[str, Any] | None, inbox: tuple[str, str] | None = None
+) -> str | None:
     """Write the parts that most runs do not have; None if this one has none of them."""
     parts: list[str] = []
+    if inbox is not None:
+        parts.append(f'"answer":{json.dumps(inbox)}')
     if error is not None:
         parts.append(f'"error":{json.dumps(error)}')
     if capture is not None:
@@ -74,7 +82,7 @@ def _captured(capture: Capture) -> list[str]:
         if capture.result.json is not None:
             parts.append(f'"result":{capture.result.json}')
     if capture.next_run is not None:
-        parts.append(f'"delay":{round(capture.next_run.delay_ms)},"patch":{json.dumps(capture.next_run.patch)}')
+        parts.append(f'"delay":{round(capture.next_run.delay_ms)},"patch":{_encode_patch(capture.next_run.patch)}')
     if capture.sends:
         parts.append(f'"enqueue":{as_json(capture.sends)}')
     if capture.group is not None:
@@ -83,18 +91,32 @@ def _captured(capture: Capture) -> list[str]:
     return parts
 
 
+def _encode_patch(patch: dict[str, Any]) -> str:
+    return encode_json(patch, what="What the next run starts with", limit_bytes=sys.maxsize)
+
+
 def describe(error: BaseException, reason: str = "error") -> dict[str, str]:
-    """Make of an exception what people read in the attempt's history."""
+    """Make of an exception what people read in the attempt's history; of a Retry, what it was raised for."""
+    if isinstance(error, Retry) and error.__cause__ is not None:
+        error = error.__cause__
     frames = traceback.format_exception(type(error), error, error.__traceback__, limit=_TRACEBACK_FRAMES)
     return {
         "type": type(error).__name__,
-        "message": _clean(str(error))[:_MESSAGE_CHARACTERS],
-        "traceback": _clean("".join(frames))[-_TRACEBACK_CHARACTERS:],
+        "message": text_of(error)[:_MESSAGE_CHARACTERS],
+        "traceback": clean("".join(frames))[-_TRACEBACK_CHARACTERS:],
         "reason": reason,
     }
 
 
-def _clean(text: str) -> str:
+def text_of(error: BaseException) -> str:
+    """Return an exception's text; it may have none that can be made, or stored."""
+    try:
+        return clean(str(error))
+    except Exception as broken:  # noqa: BLE001 - whatever its __str__ raises
+        return f"(its text cannot be made: {type(broken).__name__})"
+
+
+def clean(text: str) -> str:
     """Leave out what PostgreSQL cannot store: an error's text may hold anything."""
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
 

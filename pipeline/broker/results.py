@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import dramatiq_pg
 import psycopg2
 import structlog
+from dramatiq.message import get_encoder
 from dramatiq.results import ResultMissing, ResultTimeout
 from dramatiq.results.backend import DEFAULT_TIMEOUT
 
 from pipeline.broker.messages import encode_json
+from pipeline.broker.outcome import text_of
 from pipeline.context import StoredResult, find_current_task
-from pipeline.db.pool import Deadline, Pool
+from pipeline.db.pool import DISCONNECTED, Deadline, Pool
 from pipeline.db.statements import load
 from pipeline.errors import DatabaseUnavailable
 from pipeline.settings import Settings, get_settings
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dramatiq import Message
+    from dramatiq.encoder import Encoder
 
+#: Characters of a failure's text that are kept as its result.
+_FAILURE_CHARACTERS = 16_384
 _FIRST_POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.1
 
@@ -48,12 +53,15 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
         broker: Any = None,
         schema: str | None = None,
         settings: Settings | None = None,
+        encoder: Encoder | None = None,
         **kw: Any,
     ) -> None:
         self._settings = settings or (broker.settings if broker is not None else get_settings())
         self._schema = schema or (broker.schema if broker is not None else self._settings.schema_name)
         pool = Pool(lambda: url or self._settings.database_url or "") if broker is None else _broker_pool(broker)
         inbox = broker.inbox if broker is not None else (self._settings.inbox_schema, self._settings.inbox_prefix)
+        #: None: Dramatiq's global one, which may be set after this was made.
+        self._own_encoder = encoder
         super().__init__(pool=pool, schema=inbox[0], prefix=inbox[1], **kw)
         self._poller = _Poller(self)
 
@@ -83,10 +91,23 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
             deadline = Deadline((DEFAULT_TIMEOUT if timeout is None else timeout) / 1000)
             found = {key: self._poller.wait(key, deadline, message)}
         text = found[key]
-        return self.unwrap_result(None if text is None else self.encoder.decode(text.encode("utf-8")))
+        encoder = self._own_encoder or get_encoder()
+        return self.unwrap_result(None if text is None else encoder.decode(text.encode("utf-8")))
+
+    def store_exception(self, message: Message[Any], exception: BaseException, ttl: int) -> None:
+        """Keep a failure, whatever its text holds; of a very long one the beginning."""
+        # Dramatiq asks an exception for its name and its text.
+        named = type(type(exception).__name__, (Exception,), {})
+        super().store_exception(message, named(text_of(exception)[:_FAILURE_CHARACTERS]), ttl)
 
     def read(self, keys: list[str]) -> dict[str, str | None]:
         """Read the results that are there, as JSON text."""
+        try:
+            return self._read(keys)
+        except DISCONNECTED:  # the server was restarted since the connection was last used
+            return self._read(keys)
+
+    def _read(self, keys: list[str]) -> dict[str, str | None]:
         with self.pool.connection() as connection, connection.cursor() as cursor:
             return results.results(self.sql, cursor, keys)
 
@@ -97,7 +118,12 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
             text = (
                 None
                 if result is None
-                else encode_json(result, what=f"The result of {key}", limit_bytes=self._settings.message_limit_bytes)
+                else encode_json(
+                    result,
+                    what=f"The result of {key}",
+                    limit_bytes=self._settings.message_limit_bytes,
+                    encoder=self._own_encoder,
+                )
             )
         except Exception as error:
             if task is not None and task.capture is not None:

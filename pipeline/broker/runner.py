@@ -80,6 +80,11 @@ class Runner:
         task = self._end(proxy)
         try:
             self._finish(proxy, task, result, error, hooks)
+        except Exception as broken:
+            log.exception("task.not_concluded", task_id=proxy.message_id, run=proxy.run)
+            _roll_back(task)
+            if not proxy.is_settled:
+                proxy.conclusion = concluded(proxy, Outcome.FAILED, None, describe(broken, "refused"))
         finally:
             enter_task(None)
 
@@ -115,6 +120,7 @@ class Runner:
     def _end(self, proxy: TaskProxy) -> CurrentTask:
         self._broker.interrupter.end()
         assert proxy.task is not None  # noqa: S101 - begin() set it
+        enter_task(proxy.task)  # again, if an interruption that is not ours ended the bookkeeping half-way
         return proxy.task
 
     def _capture(
@@ -127,6 +133,8 @@ class Runner:
             hooks(result, error)
         if error is None and capture.error is not None:
             error = capture.error
+            message: TaskProxy = task.message
+            message.stuff_exception(error)
             _roll_back(task)
             with capturing(task) as capture:
                 hooks(None, error)
@@ -168,6 +176,7 @@ class Runner:
             transaction.close()
             task.transaction = None
         proxy.is_settled = True
+        self._broker.emit_point("settled", proxy)
         if capture.sends or capture.next_run:
             self._broker.hub.wake()
         return None

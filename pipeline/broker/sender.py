@@ -58,7 +58,10 @@ class Sender:
     def ensure_lanes(self, lanes: Iterable[tuple[str, int]]) -> None:
         """Make queues and lanes that this process uses for the first time, in a transaction of their own."""
         for lane in set(lanes) - self._lanes:
-            self._repeat(partial(self._ensure_lane, lane))
+            try:
+                self._repeat(partial(self._ensure_lane, lane))
+            except psycopg2.Error as error:
+                raise translated(error) from error
             self._lanes.add(lane)
 
     def _ensure_lane(self, lane: tuple[str, int], cursor: Cursor, _again: bool) -> None:

@@ -78,11 +78,16 @@ class OwnedTransaction:
 
     def savepoint_rolled_back(self, name: str) -> None:
         """Forget what was sent since the savepoint."""
-        for index in range(len(self._marks) - 1, -1, -1):
-            if self._marks[index][0] == name:
-                del self.sends[self._marks[index][1] :]
-                del self._marks[index + 1 :]
-                return
+        index = self._mark(name)
+        del self.sends[self._marks[index][1] :]
+        del self._marks[index + 1 :]
+
+    def savepoint_released(self, name: str) -> None:
+        """Let an earlier savepoint of the same name be meant from now on, as PostgreSQL does."""
+        del self._marks[self._mark(name) :]
+
+    def _mark(self, name: str) -> int:
+        return max(index for index, (mark, _) in enumerate(self._marks) if mark == name)
 
     def flush(self) -> None:
         """Write what the session still holds back, so that its errors come before the fence."""
@@ -148,7 +153,10 @@ class OwnedTransaction:
         self._connection.disown()
         with suppress(Exception):
             if self._session is not None:
-                self._session.close()
+                from pipeline.integrations.sqlalchemy import close_session
+
+                close_session(self._session)
+        self._connection.is_lent = False
         with suppress(psycopg2.Error):
             if not self._connection.closed:
                 self._connection.rollback()

@@ -18,6 +18,7 @@ from pipeline.db.binaries import Binaries
 from pipeline.db.connection import connect
 from pipeline.db.unprivileged import Identity
 from pipeline.errors import DatabaseUnavailable, EmbeddedServerError
+from pipeline.lifeline import bound
 
 _SUPERUSER = "postgres"
 _DATABASE = "pipeline"
@@ -32,10 +33,6 @@ _LOCALES = ("C.UTF-8", "C")
 _ENVIRONMENT = {"PATH": os.defpath}
 _SETTINGS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
 _THROW_AWAY_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-
-#: The kernel sends SIGINT, PostgreSQL's fast shutdown, when our thread ends, however it does. The shell then looks
-#: whether we died before the kernel was told.
-_END_WITH_PARENT = ("setpriv", "--pdeathsig", "INT", "sh", "-c", '[ "$PPID" = "$1" ] || exit; shift; exec "$@"', "sh")
 
 
 @dataclass(frozen=True)
@@ -233,18 +230,12 @@ def _spawn(home: Home, binaries: Binaries, who: Identity, record: Record, *, dur
     settings = _SETTINGS | {"port": str(record.port)} | ({} if durable else _THROW_AWAY_SETTINGS)
     options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
     server = (binaries.program("postgres"), "-D", str(home.cluster), *options)
-    command = who.command(*_guarded(*server))
+    # SIGINT is PostgreSQL's fast shutdown.
+    command = who.command(*bound(*server, end_by="INT"))
     with home.log.open("ab") as log:
         return subprocess.Popen(
             command, **_process_options(who), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-
-
-def _guarded(*command: str) -> tuple[str, ...]:
-    """Bind the command's life to ours, where the system can (Linux)."""
-    if shutil.which(_END_WITH_PARENT[0], path=_ENVIRONMENT["PATH"]) is None:
-        return command
-    return (*_END_WITH_PARENT, str(os.getpid()), *command)
 
 
 def _process_options(who: Identity) -> dict[str, Any]:

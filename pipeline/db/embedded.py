@@ -101,6 +101,26 @@ def database_url(settings: Settings) -> str:
     return settings.database_url
 
 
+def running_url(settings: Settings) -> str:
+    """Give the address of the database to use, without starting a server.
+
+    Raises:
+        DatabaseUnavailable: The given address does not answer in time.
+        EmbeddedServerError: No address was given, and no embedded server runs.
+    """
+    if settings.database_url is not None:
+        return database_url(settings)
+    home = Home((settings.data_dir / "postgres").absolute())
+    server = _adopt(home, durable=True)
+    if server is None:
+        message = (
+            f"No database: DATABASE_URL is not set, and no embedded server runs in {home.path}. "
+            "Set DATABASE_URL, or start everything with: pipeline up"
+        )
+        raise EmbeddedServerError(message)
+    return server.url
+
+
 def start(data_dir: Path, *, durable: bool = True, pg_bin: Path | None = None) -> EmbeddedServer:
     """Make, start or adopt the server in ``data_dir``; return when it answers.
 

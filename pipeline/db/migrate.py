@@ -4,8 +4,8 @@ Two kinds of files make the schema:
 
 - ``sql/migrations/NNNN_verb_object.sql`` run once, in order, and are never edited afterwards.
 - ``sql/functions/*.sql`` and ``sql/views/*.sql`` are whole definitions, applied again when they change. All views of
-  the schema are dropped and made anew together, so a migration may alter what they read. A view file carries its own
-  grants.
+  the schema are dropped and made anew together, so a migration may alter what they read. ``grant_roles`` then gives
+  functions and views back to the roles that were let into the schema; nothing of ours is everybody's.
 
 A migration may say in comment lines at its head:
 
@@ -260,6 +260,7 @@ class _Run:
             for file in [*functions, *views]:
                 self._execute(cursor, file)
                 cursor.execute(self.statements["record_file"], {"name": file.name, "checksum": file.checksum})
+            cursor.execute(self.statements["apply_grants"])
 
     def _run_migrations(self, cursor: Cursor, migrations: Sequence[Migration]) -> None:
         for migration in migrations:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from psycopg2.extensions import connection, cursor
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
 
 from pipeline.errors import TransactionOwned
 
 #: Statements that would end the transaction under the engine's feet. ROLLBACK TO and PREPARE of a statement are others.
 _ENDINGS = ("COMMIT", "END", "ROLLBACK", "ABORT", "BEGIN", "START", "PREPARE")
 _FIRST_LETTERS = frozenset("CERABSPcerabsp")
+#: The longest of them: ROLLBACK TRANSACTION TO SAVEPOINT name.
+_WORDS = 5
+_LONGEST = 200
+#: Where a semicolon or a word means nothing: comments, strings, quoted names, dollar quotes.
+_SKIPPED = re.compile(
+    r"""--[^\n]* | /\*(?:[^*/] | \*(?!/) | /(?!\*) | /\*.*?\*/)*\*/ | [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' |
+    "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
 class Owner(Protocol):
@@ -20,6 +30,8 @@ class Owner(Protocol):
     def savepoint_set(self, name: str) -> None: ...
 
     def savepoint_rolled_back(self, name: str) -> None: ...
+
+    def savepoint_released(self, name: str) -> None: ...
 
 
 class OwnableConnection(connection):
@@ -30,6 +42,8 @@ class OwnableConnection(connection):
     """
 
     owner: Owner | None = None
+    #: Lent to SQLAlchemy, which closes what it was given.
+    is_lent = False
     #: The worker that this session is registered with.
     registered_for: int | None = None
 
@@ -44,8 +58,8 @@ class OwnableConnection(connection):
         super().rollback()
 
     def close(self) -> None:
-        """Close, unless it is only lent: SQLAlchemy closes what it was given."""
-        if self.owner is None:
+        """Close, unless it is only lent."""
+        if not self.is_lent:
             super().close()
 
     def own(self, owner: Owner) -> None:
@@ -53,6 +67,7 @@ class OwnableConnection(connection):
         self.autocommit = False
         self.cursor_factory = OwnedCursor
         self.owner = owner
+        self.is_lent = True
 
     def disown(self) -> None:
         """Let the transaction be ended again."""
@@ -76,26 +91,64 @@ class OwnedCursor(cursor):
         """
         then = _watch(query, self)
         super().execute(query, vars)
-        if then is not None:
-            then()
+        self._concluded(then)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        """Run a statement with each of many rows of parameters. Raises as :meth:`execute` does."""
+        then = _watch(query, self)
+        super().executemany(query, vars_list)
+        self._concluded(then)
+
+    def _concluded(self, then: list[Callable[[], None]]) -> None:
+        for tell in then:
+            tell()
+        conn: OwnableConnection = self.connection  # type: ignore[assignment]
+        if conn.owner is not None and conn.info.transaction_status == TRANSACTION_STATUS_IDLE:
+            message = "the transaction of the engine was ended by a statement in it"
+            raise TransactionOwned(message)
 
 
-def _watch(query: Any, cur: OwnedCursor) -> Callable[[], None] | None:
-    """Refuse what ends the transaction; tell what to do after a statement about a savepoint."""
+def _watch(query: Any, cur: OwnedCursor) -> list[Callable[[], None]]:
+    """Refuse what ends the transaction; tell what to do after statements about savepoints."""
     text = query if isinstance(query, str) else query.decode() if isinstance(query, bytes) else query.as_string(cur)
-    text = text.lstrip()
-    if text[:1] not in _FIRST_LETTERS:
-        return None
-    words = text[:200].rstrip("; \n").split()
-    verb = words[0].rstrip(";").upper()
     owner: Owner | None = cur.connection.owner  # type: ignore[attr-defined]
     if owner is None:
-        return None
-    if verb == "SAVEPOINT" and len(words) > 1:
-        return lambda: owner.savepoint_set(words[1])
-    if verb == "ROLLBACK" and "TO" in map(str.upper, words[1:3]):
-        return lambda: owner.savepoint_rolled_back(words[-1])
-    if verb in _ENDINGS and not (verb == "PREPARE" and words[1:2] != ["TRANSACTION"]):
+        return []
+    return [then for words in _statements(text) if (then := _ruling(words, owner)) is not None]
+
+
+def _statements(text: str) -> Iterator[list[str]]:
+    """Yield the first words of each statement that may matter, without comments."""
+    text = text.strip("; \n\t\r")
+    if ";" in text or "--" in text or "/*" in text:
+        text = _SKIPPED.sub(_placeholder, text)
+    elif text[:1] in _FIRST_LETTERS:
+        text = text[:_LONGEST]
+    else:
+        return
+    for statement in text.split(";"):
+        words = statement.split(maxsplit=_WORDS)[:_WORDS]
+        if words:
+            yield words
+
+
+def _placeholder(skipped: re.Match[str]) -> str:
+    """Keep a quoted name, which may be a savepoint's; strings and comments matter to nobody."""
+    found = skipped[0]
+    return re.sub(r"[\s;]", "_", found) if found.startswith('"') else " "
+
+
+def _ruling(words: list[str], owner: Owner) -> Callable[[], None] | None:
+    verb = words[0].upper()
+    rest = [word.upper() for word in words[1:]]
+    name = words[-1][1:-1] if words[-1].startswith('"') else words[-1].lower()
+    if verb == "SAVEPOINT":
+        return lambda: owner.savepoint_set(name)
+    if verb == "ROLLBACK" and "TO" in rest[:2]:
+        return lambda: owner.savepoint_rolled_back(name)
+    if verb == "RELEASE":
+        return lambda: owner.savepoint_released(name)
+    if verb in _ENDINGS and not (verb == "PREPARE" and rest[:1] != ["TRANSACTION"]):
         message = f"{verb} inside a transaction of the engine: it commits when the actor (or the step) ends"
         raise TransactionOwned(message)
     return None

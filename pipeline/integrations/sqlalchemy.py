@@ -11,8 +11,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
+from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection as CoreConnection
 from sqlalchemy.engine import Engine
@@ -42,6 +43,17 @@ def session_on(connection: Connection, open_connection: Callable[[], Connection]
     return Session(bind=engine.connect(), expire_on_commit=False)
 
 
+def close_session(session: Session) -> None:
+    """Close the session and what it holds of SQLAlchemy's, now.
+
+    Left to the garbage collector, SQLAlchemy would close the psycopg2 connection when that serves another task.
+    """
+    lent = session.get_bind()
+    session.close()
+    if isinstance(lent, CoreConnection):
+        lent.close()
+
+
 @cache
 def _lending_engine(open_connection: Callable[[], Connection]) -> Engine:
     """Make an engine that takes whatever connection is lent to it, and let it ask its first questions."""
@@ -69,6 +81,15 @@ class _Sends:
     waiting: list[tuple[NewTask, frozenset[SessionTransaction]]] = field(default_factory=list)
     has_written: bool = False
 
+    def write_all(self, connection: CoreConnection) -> None:
+        """Write what waits, as one statement."""
+        tasks = [task for task, _ in self.waiting]
+        self.waiting.clear()
+        if tasks:
+            with _cursor(connection) as cursor:
+                self.write(cursor, tasks)
+            self.has_written = True
+
 
 class JoinedSession:
     """Sends that become tasks when the session commits."""
@@ -85,6 +106,8 @@ class JoinedSession:
 
     def send(self, tasks: list[NewTask]) -> None:
         """Keep the tasks until the session commits."""
+        if not self._session.in_transaction():
+            self._session.begin()  # no I/O; a rollback of a session that never began is not told to anybody
         savepoints = _savepoints(self._session)
         self._sends.waiting += [(task, savepoints) for task in tasks]
 
@@ -119,14 +142,19 @@ def _listen_to_sessions() -> None:
 
 
 def _write_sends(session: Session) -> None:
+    """Write the sends when all commits, and not already when a savepoint is released.
+
+    What was sent before an outer savepoint would vanish with that one.
+    """
     sends: _Sends | None = session.info.get(_SENDS)
     if sends is None or not sends.waiting:
         return
-    tasks = [task for task, _ in sends.waiting]
-    sends.waiting.clear()
-    with _raw(session.connection()).cursor() as cursor:
-        sends.write(cursor, tasks)
-    sends.has_written = True
+    connection = session.connection()
+    if session.in_nested_transaction():
+        # Or it is the whole that commits, and a savepoint was left open: then only the connection will tell.
+        event.listen(connection, "commit", sends.write_all, once=True)
+    else:
+        sends.write_all(connection)
 
 
 def _tell_committed(session: Session) -> None:
@@ -163,6 +191,7 @@ class JoinedConnection:
         write: Callable[[Cursor, list[NewTask]], None],
         committed: Callable[[], None],
     ) -> None:
+        self._connection = ref(connection)
         self._write = write
         self._committed = committed
         self._waiting: list[NewTask] = []
@@ -187,6 +216,9 @@ class JoinedConnection:
 
     def send(self, tasks: list[NewTask]) -> None:
         """Keep the tasks until the connection commits."""
+        connection = self._connection()
+        if connection is not None and not connection.in_transaction():
+            connection.begin()  # as any statement would; without one, commit() does nothing and tells nobody
         self._waiting += tasks
 
     def _on_commit(self, connection: CoreConnection) -> None:
@@ -201,7 +233,7 @@ class JoinedConnection:
         tasks, self._waiting = self._waiting, []
         self._marks.clear()
         if tasks:
-            with _raw(connection).cursor() as cursor:
+            with _cursor(connection) as cursor:
                 self._write(cursor, tasks)
 
     def _on_rollback(self, _connection: CoreConnection) -> None:
@@ -217,6 +249,21 @@ class JoinedConnection:
                 del self._waiting[length:]
                 del self._marks[index:]
                 return
+
+
+def raw(target: Any) -> Connection | None:
+    """Return the psycopg2 connection under a session or a connection, in its transaction; None under anything else."""
+    if isinstance(target, Session | scoped_session):
+        target = target.connection()
+    if not isinstance(target, CoreConnection):
+        return None
+    if not target.in_transaction():
+        target.begin()  # or its commit and rollback would pass over what is done below it
+    return _raw(target)
+
+
+def _cursor(connection: CoreConnection) -> Cursor:
+    return _raw(connection).cursor(cursor_factory=PlainCursor)
 
 
 def _raw(connection: CoreConnection) -> Connection:

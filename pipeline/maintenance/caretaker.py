@@ -21,6 +21,9 @@ from psycopg2 import sql as identifiers
 
 from pipeline.db.connection import connect
 from pipeline.errors import PipelineError
+from pipeline.maintenance.inbox_adopter import InboxAdopter
+from pipeline.maintenance.partitions import Partitions
+from pipeline.maintenance.purger import Purger
 from pipeline.maintenance.rescuer import Rescuer
 from pipeline.store import tasks
 
@@ -42,6 +45,7 @@ class Broker(Protocol):
 
     settings: Settings
     schema: str
+    inbox: tuple[str, str]
     pool: Pool
 
     @property
@@ -81,7 +85,12 @@ class Caretaker(threading.Thread):
         self._reports: dict[str, tuple[int, str]] = {}
         self._reports_lock = threading.Lock()
         self._progress_due = 0.0
-        self._duties: list[Duty] = [Rescuer(broker.settings, broker.sql, lambda: hub.worker_id)]
+        self._duties: list[Duty] = [
+            Rescuer(broker.settings, broker.sql, lambda: hub.worker_id),
+            InboxAdopter(broker.inbox, broker.sql),
+            Partitions(broker.settings, broker.sql),
+            Purger(broker.settings, broker.inbox, broker.sql),
+        ]
         self._due: dict[Duty, float] = {}
         self._connection: Connection | None = None
 
@@ -120,9 +129,11 @@ class Caretaker(threading.Thread):
             self._write_progress()
         for duty in self._duties:
             if now >= self._due.get(duty, 0):
-                self._due[duty] = now + duty.interval_seconds * random.uniform(0.9, 1.1)  # noqa: S311
-                with connection.cursor() as cursor:
-                    duty.run(cursor)
+                try:
+                    with connection.cursor() as cursor:
+                        duty.run(cursor)
+                finally:  # by what it has just found, and also if it failed
+                    self._due[duty] = now + duty.interval_seconds * random.uniform(0.9, 1.1)  # noqa: S311
         self._listen(connection, min([self._progress_due, *self._due.values()]) - time.monotonic())
 
     def _listen(self, connection: Connection, seconds: float) -> None:

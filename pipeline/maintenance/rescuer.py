@@ -49,6 +49,8 @@ class Rescuer:
     def __init__(self, settings: Settings, sql: Mapping[str, str], own_id: Callable[[], int]) -> None:
         self._lease_seconds = settings.lease_seconds
         self._max_losses = settings.max_losses
+        # Behind a pooler the sessions are the pooler's: they vanish when it likes, and serve others.
+        self._knows_sessions = settings.listen and settings.listen_database_url is None
         self._sql = sql
         self._own_id = own_id
         self._seen: dict[int, _Sighting] = {}
@@ -86,7 +88,7 @@ class Rescuer:
         silent = now - seen.since
         if silent >= self._lease_seconds:
             return True
-        has_vanished = seen.had_sessions and worker.sessions == 0
+        has_vanished = self._knows_sessions and seen.had_sessions and worker.sessions == 0
         has_watched_long = now - self._watching_since >= self._lease_seconds
         return has_vanished and has_watched_long and silent >= _QUICK_PART * self._lease_seconds
 
@@ -96,7 +98,7 @@ class Rescuer:
             lost = workers.rescue(self._sql, cursor, worker, self._max_losses)
         except errors.LockNotAvailable:
             seen.failures += 1
-            if seen.failures >= _PATIENCE:
+            if seen.failures >= _PATIENCE and self._knows_sessions:
                 ended = workers.end_backends(self._sql, cursor, worker.worker_id)
                 log.warning("worker.sessions_ended", worker_id=worker.worker_id, sessions=ended)
             return

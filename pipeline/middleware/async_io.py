@@ -17,6 +17,11 @@ class AsyncIO(DramatiqAsyncIO):
         if get_event_loop_thread() is None and any(map(_is_async, broker.actors.values())):
             super().before_worker_boot(broker, worker)
 
+    def after_declare_actor(self, broker: Any, actor: Any) -> None:
+        """Start it for an actor that is declared while the worker runs."""
+        if broker.is_working:
+            self.before_worker_boot(broker, None)
+
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """Stop the thread."""
         if get_event_loop_thread() is not None:

@@ -85,6 +85,13 @@ class Retries(DramatiqRetries):
             return
         message.task.capture.next_run = NextRun(_delay_ms(policy, retries, exception), _kept_options(message))
 
+    def will_retry(self, broker: Any, message: Any, exception: BaseException) -> bool:
+        """Tell whether a task that runs would run again if its actor raised this now."""
+        options = {**broker.get_actor(message.actor_name).options, **message.options}
+        policy = self._policy(options, exception)
+        retries = message.options.get("retries", 0)
+        return policy is not None and not self._is_exhausted(options, policy, retries, exception)
+
     def _policy(self, options: Mapping[str, Any], exception: BaseException) -> Backoff | None:
         """Choose the backoff for an exception; None if it is never retried."""
         throws = options.get("throws")

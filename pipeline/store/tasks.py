@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from pipeline.states import TaskState
 
@@ -37,6 +38,14 @@ class TaskRow:
     finished_at: datetime | None
     priority: int
     args: str
+
+
+def as_task_id(text: str) -> str | None:
+    """Return an id as the store writes it; None for what cannot be the id of a task."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None
 
 
 def ensure_lane(sql: Mapping[str, str], cursor: Cursor, queue: str, priority: int) -> None:
@@ -129,8 +138,11 @@ def status(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> TaskRow |
     """Read one task as people see it."""
     cursor.execute(sql["task_status"], {"message_id": message_id})
     row = cursor.fetchone()
-    if row is None:
-        return None
+    return None if row is None else as_task(row)
+
+
+def as_task(row: Sequence[Any]) -> TaskRow:
+    """Make a task of a row that holds its columns in their order."""
     task_id, actor, queue, state, *rest = row
     return TaskRow(task_id, actor, queue, TaskState(state), *rest)
 

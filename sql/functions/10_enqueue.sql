@@ -1,7 +1,8 @@
 -- Enqueue. Every function here only inserts; none commits, locks configuration or notifies unasked.
 -- Modes say what to do with a message id that is already known:
 --   n  new: the caller made the id just now, nobody looks
---   r  replay after an unknown outcome: like u, but an id made within the last p_since_ms is this very message
+--   r  replay after an unknown outcome: like u, but what was made or started within the last p_since_ms is
+--      what the original asked for
 --   u  upsert: waiting is replaced, finished gets a new run, running is refused (PQ003)
 --   f  follow-up of an outcome: like u, but running is left alone
 
@@ -45,25 +46,38 @@ CREATE OR REPLACE FUNCTION revisit_task(
 ) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_id   bigint := find_task(p_message_id);
-    v_run  int;
-    v_last record;
+    v_id    bigint := find_task(p_message_id);
+    v_run   int;
+    v_last  record;
+    -- When the original was sent, by our clock: measured back from when this statement came, for it may have waited
+    -- long since. One second for its way here, which may have taken longer than the original's.
+    v_since timestamptz := statement_timestamp() - (p_since_ms + 1000) * interval '1 ms';
 BEGIN
     IF v_id IS NULL THEN
         RETURN NULL;
     END IF;
-    IF p_mode = 'r' AND EXISTS (SELECT FROM task WHERE id = v_id
-                                   AND created_at >= clock_timestamp() - p_since_ms * interval '1 ms') THEN
+    IF p_mode = 'r' AND EXISTS (SELECT FROM task WHERE id = v_id AND created_at >= v_since) THEN
         RETURN v_id;
     END IF;
     FOR look IN 1 .. 10 LOOP
         DELETE FROM ready WHERE id = v_id RETURNING run INTO v_run;
         IF NOT FOUND THEN
-            SELECT run, outcome INTO v_last FROM attempt WHERE task_id = v_id ORDER BY run DESC LIMIT 1;
-            -- A retry that was concluded between the two statements waits in ready by now: look again.
-            CONTINUE WHEN v_last.outcome IN ('r', 'i', 'l') AND EXISTS (SELECT FROM ready WHERE id = v_id);
-            IF v_last.outcome IS NULL OR v_last.outcome IN ('r', 'i', 'l') THEN
-                EXIT;  -- claimed and not concluded: it runs now
+            -- One snapshot for both, since a conclusion and the end of its claim may be committed in between.
+            SELECT a.run, a.outcome, coalesce(a.started_at, a.finished_at) AS at, c.run AS claimed_run, c.claimed_at INTO v_last
+              FROM (SELECT v_id AS id) t
+              LEFT JOIN LATERAL (SELECT * FROM attempt WHERE task_id = t.id ORDER BY run DESC LIMIT 1) a ON true
+              LEFT JOIN LATERAL (SELECT u.run, claim.claimed_at FROM claim, unnest(claim.ids, claim.runs) AS u(id, run)
+                                  WHERE t.id = ANY (claim.ids) AND u.id = t.id ORDER BY u.run DESC LIMIT 1) c ON true;
+            IF v_last.claimed_run > coalesce(v_last.run, 0) THEN
+                IF p_mode = 'r' AND v_last.claimed_at >= v_since THEN
+                    RETURN v_id;
+                END IF;
+                EXIT;  -- it runs now
+            END IF;
+            -- Neither claimed nor finished: it waits again by now (a retry, or another sender's replacement).
+            CONTINUE WHEN v_last.outcome IS NULL OR v_last.outcome IN ('r', 'i', 'l');
+            IF p_mode = 'r' AND v_last.at >= v_since THEN
+                RETURN v_id;
             END IF;
             v_run := v_last.run + 1;
         END IF;

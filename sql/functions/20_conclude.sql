@@ -6,8 +6,8 @@
 -- worker's clock does not matter. p_next: epoch of the next run's eta, or NULL. p_extra: a JSON array
 -- aligned with the others, each null or
 --   {"error": {…}, "patch": {…}, "result": …, "ttl": ms, "delay": ms, "enqueue": [as enqueue_many_v1],
---    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}}
--- p_follow: whether any of them has a next run, follow-ups or a group.
+--    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}, "answer": [inbox schema, inbox prefix]}
+-- p_follow: whether any of them has a next run, follow-ups, a group or an answer.
 -- Returns the ids concluded.
 CREATE OR REPLACE FUNCTION conclude_runs(
     p_worker bigint, p_ids bigint[], p_runs int[], p_outcomes "char"[], p_attempts int[], p_lanes int[],
@@ -17,6 +17,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_now  timestamptz := clock_timestamp();
     v_done bigint[];
+    v_runs int[];
     v_row  record;
     v_left int;
 BEGIN
@@ -32,9 +33,9 @@ BEGIN
                           unnest(p_finished), unnest(p_next), json_array_elements(p_extra))
                AS u(id, run, attempt, outcome, started, finished, next, extra)
         ON CONFLICT DO NOTHING
-        RETURNING task_id
+        RETURNING task_id, run
     )
-    SELECT array_agg(task_id) INTO v_done FROM concluded;
+    SELECT array_agg(task_id), array_agg(run) INTO v_done, v_runs FROM concluded;
 
     IF NOT p_follow OR v_done IS NULL THEN
         RETURN v_done;
@@ -43,21 +44,28 @@ BEGIN
     SELECT u.lane, coalesce(to_timestamp(u.next), v_now + (u.extra->>'delay')::bigint * interval '1 ms'), u.id, u.run + 1
       FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_lanes), unnest(p_next), json_array_elements(p_extra))
            AS u(id, run, lane, next, extra)
-     WHERE (u.next IS NOT NULL OR u.extra->>'delay' IS NOT NULL) AND u.id = ANY (v_done);
+     WHERE (u.next IS NOT NULL OR u.extra->>'delay' IS NOT NULL) AND v_runs[array_position(v_done, u.id)] = u.run;
 
     FOR v_row IN
-        SELECT u.id, u.extra->'enqueue' AS tasks
-          FROM ROWS FROM (unnest(p_ids), json_array_elements(p_extra)) AS u(id, extra)
-         WHERE u.extra->'enqueue' IS NOT NULL AND u.id = ANY (v_done)
+        SELECT u.id, u.extra->'enqueue' AS tasks, u.extra
+          FROM ROWS FROM (unnest(p_ids), unnest(p_runs), json_array_elements(p_extra)) AS u(id, run, extra)
+         WHERE (u.extra->'enqueue' IS NOT NULL OR u.extra->'answer' IS NOT NULL) AND v_runs[array_position(v_done, u.id)] = u.run
     LOOP
-        PERFORM enqueue_many_v1(v_row.tasks, 'f', NULL, false, v_row.id, 'c');
+        IF v_row.tasks IS NOT NULL THEN
+            PERFORM enqueue_many_v1(v_row.tasks, 'f', NULL, false, v_row.id, 'c');
+        END IF;
+        -- Asked for by the worker and not looked up here, so that tasks which were not adopted cost no statement.
+        IF v_row.extra->'answer' IS NOT NULL AND v_row.extra->'ttl' IS NOT NULL THEN
+            PERFORM answer_inbox(v_row.extra->'answer', v_row.id, coalesce(v_row.extra->'result', 'null'),
+                                 (v_row.extra->>'ttl')::bigint);
+        END IF;
     END LOOP;
 
     -- Ordered, so that two batches never wait for each other's groups in a circle.
     FOR v_row IN
         SELECT u.id, (u.extra->'group'->>'id')::uuid AS group_id, u.extra->'group'->'callbacks' AS callbacks
-          FROM ROWS FROM (unnest(p_ids), json_array_elements(p_extra)) AS u(id, extra)
-         WHERE u.extra->'group' IS NOT NULL AND u.id = ANY (v_done)
+          FROM ROWS FROM (unnest(p_ids), unnest(p_runs), json_array_elements(p_extra)) AS u(id, run, extra)
+         WHERE u.extra->'group' IS NOT NULL AND v_runs[array_position(v_done, u.id)] = u.run
          ORDER BY 2, 1
     LOOP
         INSERT INTO group_member (group_id, task_id) VALUES (v_row.group_id, v_row.id) ON CONFLICT DO NOTHING;

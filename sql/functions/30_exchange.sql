@@ -116,7 +116,8 @@ BEGIN
               LEFT JOIN task_carry c ON c.id = u.id
               LEFT JOIN LATERAL (
                   SELECT max(a.attempt)::int AS attempt,
-                         (array_agg(a.patch ORDER BY a.run DESC) FILTER (WHERE a.patch IS NOT NULL))[1] AS patch
+                         -- That of the last retry, unless the task has finished since and was enqueued again.
+                         (array_agg(a.patch ORDER BY a.run DESC) FILTER (WHERE a.patch IS NOT NULL OR a.outcome IN ('s', 'f', 'c', 'k')))[1] AS patch
                     FROM attempt a WHERE a.task_id = u.id) h ON true
              WHERE u.run > 1 OR t.id IS NULL;
     END IF;

@@ -49,10 +49,10 @@ BEGIN
         SELECT h.id, h.run, coalesce((SELECT max(a.attempt) FROM attempt a WHERE a.task_id = h.id), 0), 'i', p_worker,
                clock_timestamp(), h.eta
           FROM held h
-        ON CONFLICT DO NOTHING RETURNING task_id
+        ON CONFLICT DO NOTHING RETURNING task_id, run
     ), waiting AS (
         INSERT INTO ready (lane_id, eta, id, run)
-        SELECT h.lane, h.eta, h.id, h.run + 1 FROM held h JOIN returned r ON r.task_id = h.id
+        SELECT h.lane, h.eta, h.id, h.run + 1 FROM held h JOIN returned r ON (r.task_id, r.run) = (h.id, h.run)
         RETURNING id
     )
     SELECT count(*) INTO v_count FROM waiting;
@@ -93,6 +93,7 @@ END $$;
 
 -- Who should be alive, what its beat is, and how many of its database sessions are still there.
 -- A role that may not see another's session start takes the pid for it.
+-- A worker whose row was deleted by hand is listed by what it claimed, with a beat that stands still.
 CREATE OR REPLACE FUNCTION watch_workers_v1() RETURNS TABLE (worker_id bigint, beat bigint, sessions int)
 LANGUAGE sql STABLE SET search_path = :"schema", pg_temp AS $$
     SELECT w.worker_id, w.beat,
@@ -100,19 +101,23 @@ LANGUAGE sql STABLE SET search_path = :"schema", pg_temp AS $$
              WHERE s.pid = ANY (ARRAY(SELECT split_part(b, '@', 1)::int FROM unnest(w.backends) b))
                AND coalesce(s.pid || '@' || extract(epoch FROM s.backend_start)::text = ANY (w.backends), true))
       FROM worker w WHERE w.state = 'a'
+     UNION ALL
+    SELECT DISTINCT c.worker_id, -1::bigint, 0
+      FROM claim c WHERE NOT EXISTS (SELECT FROM worker w WHERE w.worker_id = c.worker_id)
 $$;
 
 -- Declare a worker dead whose beat is still the one the rescuer watched stand still, and take back
 -- what it held. Runs already concluded are left alone. A task lost p_max_losses times fails as poison.
 -- Gives up (55P03) after 100 ms if a stopped process of that worker holds a run between its fence row
--- and COMMIT. Returns how many runs were lost; NULL if the worker is not dead after all.
+-- and COMMIT, or hangs in an exchange. Returns how many runs were lost; NULL if the worker is not dead after all.
 CREATE OR REPLACE FUNCTION rescue_v1(p_worker bigint, p_beat bigint, p_max_losses int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
     v_lost bigint;
 BEGIN
-    PERFORM FROM worker WHERE worker_id = p_worker AND beat = p_beat AND state = 'a' FOR UPDATE SKIP LOCKED;
-    IF NOT FOUND THEN
+    PERFORM FROM worker WHERE worker_id = p_worker AND beat = p_beat AND state = 'a' FOR UPDATE;
+    -- No row at all: deleted by hand. Nothing can be claimed under its id any more.
+    IF NOT FOUND AND EXISTS (SELECT FROM worker WHERE worker_id = p_worker) THEN
         RETURN NULL;
     END IF;
     UPDATE worker SET state = 'd', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
@@ -137,7 +142,7 @@ BEGIN
         ON CONFLICT DO NOTHING RETURNING task_id, run, next_eta
     ), waiting AS (
         INSERT INTO ready (lane_id, eta, id, run)
-        SELECT h.lane, l.next_eta, h.id, h.run + 1 FROM lost l JOIN held h ON h.id = l.task_id
+        SELECT h.lane, l.next_eta, h.id, h.run + 1 FROM lost l JOIN held h ON (h.id, h.run) = (l.task_id, l.run)
          WHERE l.next_eta IS NOT NULL
     )
     SELECT count(*) INTO v_lost FROM lost;

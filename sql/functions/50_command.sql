@@ -6,16 +6,23 @@
 CREATE OR REPLACE FUNCTION cancel_v1(p_message_id uuid, p_who text, p_reason text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
-    v_id  bigint := find_task(p_message_id);
-    v_run int;
+    v_id    bigint := find_task(p_message_id);
+    v_run   int;
+    v_state text;
 BEGIN
     IF v_id IS NULL THEN
         RETURN NULL;
     END IF;
-    -- A claim at work skips this row or has it already: exactly one of the two gets it.
-    DELETE FROM ready WHERE id = v_id RETURNING run INTO v_run;
-    IF NOT FOUND THEN
-        RETURN task_state(v_id);
+    FOR look IN 1 .. 10 LOOP
+        -- A claim at work skips this row or has it already: exactly one of the two gets it.
+        DELETE FROM ready WHERE id = v_id RETURNING run INTO v_run;
+        EXIT WHEN FOUND;
+        v_state := task_state(v_id);
+        -- It waits again by now: whoever held the row put another in its place (a retry, a replacement).
+        EXIT WHEN v_state NOT IN ('scheduled', 'queued');
+    END LOOP;
+    IF v_run IS NULL THEN
+        RETURN v_state;
     END IF;
     INSERT INTO attempt (task_id, run, attempt, outcome, finished_at, error)
     VALUES (v_id, v_run, coalesce((SELECT max(attempt) FROM attempt WHERE task_id = v_id), 0), 'c', clock_timestamp(),
@@ -29,6 +36,9 @@ CREATE OR REPLACE FUNCTION task_state(p_id bigint) RETURNS text
 LANGUAGE sql STABLE AS $$
     SELECT coalesce(
         (SELECT CASE WHEN eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END FROM ready WHERE id = p_id),
+        -- A finished task may run again.
+        (SELECT 'running' FROM claim c, unnest(c.ids, c.runs) AS u(id, run)
+          WHERE p_id = ANY (c.ids) AND u.id = p_id AND NOT EXISTS (SELECT FROM attempt WHERE task_id = p_id AND run >= u.run) LIMIT 1),
         (SELECT CASE outcome WHEN 's' THEN 'succeeded' WHEN 'f' THEN 'failed' WHEN 'c' THEN 'cancelled' WHEN 'k' THEN 'skipped' END
            FROM attempt WHERE task_id = p_id ORDER BY run DESC LIMIT 1),
         'running')

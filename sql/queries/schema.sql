@@ -66,6 +66,16 @@ BEGIN
 END
 $$;
 
+-- name: apply_grants
+-- Take new functions from everybody, and give functions and views back to the roles that were let into the schema.
+DO $$
+BEGIN
+    IF to_regprocedure(quote_ident(:'schema') || '.grant_roles()') IS NOT NULL THEN
+        PERFORM :"schema".grant_roles();
+    END IF;
+END
+$$;
+
 -- name: applied_migrations
 -- What has run, oldest first.
 SELECT version, name, checksum, applied_at FROM :"schema".schema_migration ORDER BY version;

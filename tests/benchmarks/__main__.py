@@ -11,7 +11,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import logs
 from pipeline.db import embedded
+from pipeline.settings import Settings
 from tests.benchmarks import measure
 from tests.benchmarks.ceiling import BARE, SEND, Ceiling
 from tests.benchmarks.measure import Side
@@ -25,6 +27,7 @@ console = Console(width=100, highlight=False)
 @click.option("--backlog", default=1_000_000, help="Delayed and paused rows for the backlog rounds; 0 leaves them out.")
 def main(tasks: int, rounds: int, backlog: int) -> None:
     """Measure our queue beside dramatiq-pg, and our SQL without Python."""
+    logs.configure(Settings(log_level="WARNING"))
     with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
         server = embedded.start(Path(directory) / "server", durable=True)
         try:

@@ -8,6 +8,9 @@ import time
 
 import dramatiq
 
+from pipeline import logs
+from pipeline.settings import get_settings
+
 TEXT = "0123456789" * 10
 
 
@@ -58,4 +61,5 @@ def pulse(side: str, count: str) -> None:
 
 
 if __name__ == "__main__":
+    logs.configure(get_settings())
     globals()[sys.argv[1]](*sys.argv[2:])

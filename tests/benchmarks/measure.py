@@ -67,9 +67,8 @@ class Side:
         if counter is not None:
             environment["BENCH_COUNTER"] = str(counter)
         command = [sys.executable, "-m", "tests.benchmarks.child", what, self.name, str(argument)]
-        return subprocess.Popen(
-            command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        # What goes wrong in a child is shown; its log is kept down to warnings.
+        return subprocess.Popen(command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE)
 
     @contextmanager
     def workers(self, processes: int = PROCESSES) -> Iterator[list[Counter]]:

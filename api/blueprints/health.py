@@ -1,0 +1,31 @@
+"""What load balancers and orchestrators ask."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from api import schema
+from api.extensions import app_settings
+from pipeline.runtime import ask
+from pipeline.store import status
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+def is_alive() -> ResponseReturnValue:
+    """Answer as long as this process can; restarting it would not bring back a database."""
+    return {"status": "alive"}
+
+
+@blueprint.get("/readyz")
+def is_ready() -> ResponseReturnValue:
+    """Answer 200 if requests can be served: the database answers, and its schema is not older than this code.
+
+    Workers are counted but not asked for. Tasks wait safely in the database while there are none; taking the API away
+    as well would turn a delay into an outage.
+    """
+    schema.check()
+    workers = ask(status.count_live_workers, seconds=app_settings().lease_seconds)
+    return {"status": "ready", "workers": workers}

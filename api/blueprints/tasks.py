@@ -1,0 +1,67 @@
+"""Tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from flask import Blueprint, abort, request
+from flask.typing import ResponseReturnValue
+
+from api.pagination import read_cursor, read_limit
+from pipeline import TaskNotFound, cancel
+from pipeline.runtime import ask
+from pipeline.states import TaskState
+from pipeline.store import status
+from pipeline.task_queue import as_status, get_task_status
+
+blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+
+
+@blueprint.get("/")
+def list_tasks() -> ResponseReturnValue:
+    """List tasks, newest first: those that wait or run, or those in the states that were asked for."""
+    limit = read_limit()
+    rows = ask(status.newest, states=_wanted_states(), after=read_cursor(), limit=limit + 1)
+    page = rows[:limit]
+    next_cursor = page[-1].task_id if len(rows) > limit else None
+    return {"tasks": [as_status(row) for row in page], "next_cursor": next_cursor}
+
+
+@blueprint.get("/<task_id>/status/")
+def show_status(task_id: str) -> ResponseReturnValue:
+    """Show one task."""
+    return _known_status(task_id)
+
+
+@blueprint.post("/<task_id>/cancel/")
+def cancel_task(task_id: str) -> ResponseReturnValue:
+    """Cancel a task that waits. ``{"reason": "…"}`` may say why."""
+    cancel(task_id, who="api", reason=_reason())
+    return _known_status(task_id)
+
+
+def _known_status(task_id: str) -> ResponseReturnValue:
+    found = get_task_status(task_id)
+    if found is None:
+        raise TaskNotFound(task_id)
+    return found
+
+
+def _wanted_states() -> Collection[TaskState]:
+    """Read ``?state=failed&state=running``, ``?state=failed,running`` or ``?state=all``."""
+    words = {word for text in request.args.getlist("state") for word in text.split(",") if word}
+    if not words:
+        return status.ACTIVE_STATES
+    if "all" in words:
+        return frozenset(TaskState)
+    if unknown := words - set(TaskState):
+        abort(400, f"state is all or some of {', '.join(TaskState)}; not {', '.join(sorted(unknown))}")
+    return {TaskState(word) for word in words}
+
+
+def _reason() -> str:
+    body = request.get_json(silent=True)
+    reason = body.get("reason", "") if isinstance(body, dict) else ""
+    if not isinstance(reason, str) or "\0" in reason:
+        abort(400, "reason is a text")
+    return reason

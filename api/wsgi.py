@@ -1,0 +1,7 @@
+"""What a web server loads: ``gunicorn api.wsgi:app``. Loading it opens no connection."""
+
+from api.app import create_app
+from pipeline import get_broker, logs
+
+logs.configure(get_broker().settings)
+app = create_app()

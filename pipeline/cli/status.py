@@ -1,0 +1,67 @@
+"""``pipeline status``: what has become of a task, or of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("task_id", required=False, metavar="[ID]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("-n", "--limit", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many tasks.")
+def status(task_id: str | None, as_json: bool, limit: int) -> None:
+    """Show the task ID; without one, the queues, the workers and the newest tasks."""
+    from pipeline.cli.environment import use_running_database
+
+    use_running_database()
+    if task_id is None:
+        _show_overview(limit, as_json=as_json)
+    else:
+        _show_task(task_id, as_json=as_json)
+
+
+def _show_overview(limit: int, *, as_json: bool) -> None:
+    from pipeline.cli import tables
+    from pipeline.runtime import ask
+    from pipeline.states import TaskState
+    from pipeline.store import status as store
+
+    queues, workers = ask(store.queues), ask(store.workers)
+    tasks = ask(store.newest, states=frozenset(TaskState), limit=limit)
+    if as_json:
+        tables.show_json({"queues": queues, "workers": workers, "tasks": [_described(task) for task in tasks]})
+        return
+    tables.show(tables.queue_table(queues), tables.worker_table(workers), tables.task_table("newest tasks", tasks))
+
+
+def _show_task(task_id: str, *, as_json: bool) -> None:
+    from pipeline.cli import tables
+    from pipeline.errors import TaskNotFound
+    from pipeline.runtime import ask
+    from pipeline.store import status as store
+    from pipeline.store import tasks
+
+    known = tasks.as_task_id(task_id)
+    row = ask(tasks.status, known) if known else None
+    if row is None:
+        raise TaskNotFound(task_id)
+    attempts = ask(store.attempts, row.task_id)
+    if as_json:
+        tables.show_json({**_described(row), "args": row.args, "runs": attempts})
+        return
+    shown = {name: value for name, value in _described(row).items() if name not in _SAID_TWICE}
+    shown["args"] = row.args
+    details = tables.detail_table((name, value) for name, value in shown.items() if value not in (None, ""))
+    tables.show(*([details, tables.attempt_table(attempts)] if attempts else [details]))
+
+
+#: Other names of what is shown already.
+_SAID_TWICE = frozenset({"name", "status", "error_message"})
+
+
+def _described(task: Any) -> dict[str, Any]:
+    from pipeline.task_queue import as_status
+
+    return as_status(task)

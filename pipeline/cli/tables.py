@@ -1,0 +1,137 @@
+"""Tables for people, 80 columns wide, and the same as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
+from pipeline.store.tasks import TaskRow
+
+_COLOURS = {"running": "cyan", "succeeded": "green", "failed": "red", "alive": "green", "dead": "red"}
+
+
+def show(*tables: Table) -> None:
+    """Print tables, one below the other."""
+    console = Console(highlight=False)
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
+        console.print(table if table.row_count else f"[bold]{table.title}[/]: none")
+
+
+def show_json(value: Any) -> None:
+    """Print rows, or whatever holds them, as JSON."""
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+
+
+def queue_table(rows: Iterable[QueueRow]) -> Table:
+    """What waits and runs in each queue."""
+    table = _table("queues", ["queue", "queued", "scheduled", "running", "oldest due", ""], numbers=(1, 2, 3))
+    for row in rows:
+        paused = "paused" if row.is_paused else ""
+        _add(table, row.queue, row.queued, row.scheduled, row.running, _when(row.oldest_due), paused)
+    return table
+
+
+def worker_table(rows: Iterable[WorkerRow]) -> Table:
+    """One line per worker process."""
+    headers = ["worker", "state", "process", "threads", "running", "claimed", "last beat", "queues"]
+    table = _table("workers", headers, numbers=(0, 3, 4, 5))
+    for row in rows:
+        process = f"{row.pid}@{row.host}"
+        counts = (row.threads, row.running, row.claimed)
+        _add(table, row.worker_id, row.state, process, *counts, _when(row.beat_at), ", ".join(row.queues))
+    return table
+
+
+def task_table(title: str, rows: Iterable[TaskRow]) -> Table:
+    """One line per task."""
+    table = _table(title, ["task", "actor", "state", "created"], ids=0)
+    for row in rows:
+        _add(table, row.task_id, row.actor, row.state.value, _when(row.created_at))
+    return table
+
+
+def scheduled_table(rows: Iterable[TaskRow]) -> Table:
+    """One line per task whose time is still to come."""
+    table = _table("scheduled", ["task", "actor", "attempt", "due"], ids=0, numbers=(2,))
+    for row in rows:
+        _add(table, row.task_id, row.actor, row.attempt, _when(row.eta))
+    return table
+
+
+def held_table(title: str, rows: Iterable[HeldTask]) -> Table:
+    """One line per task in the hands of a worker."""
+    table = _table(title, ["worker", "task", "actor", "%", "since"], ids=1, numbers=(0, 3))
+    for row in rows:
+        _add(table, row.worker_id, row.task.task_id, row.task.actor, row.task.progress, _when(row.task.started_at))
+    return table
+
+
+def detail_table(details: Iterable[tuple[str, Any]]) -> Table:
+    """One line per property."""
+    table = _table("", ["", ""])
+    table.show_header = False
+    for name, value in details:
+        _add(table, name, _when(value) if isinstance(value, datetime) else value)
+    return table
+
+
+def attempt_table(rows: Iterable[AttemptRow]) -> Table:
+    """One line per run."""
+    table = _table("runs", ["run", "attempt", "outcome", "worker", "finished", "error"], numbers=(0, 1, 3))
+    for row in rows:
+        outcome = row.outcome.name.lower()
+        _add(table, row.run, row.attempt, outcome, row.worker_id, _when(row.finished_at), row.error)
+    return table
+
+
+def _table(title: str, headers: Sequence[str], *, ids: int | None = None, numbers: Sequence[int] = ()) -> Table:
+    """Make an empty table; the column of ids is never shortened, so that they can be copied."""
+    table = Table(box=None, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    for position, header in enumerate(headers):
+        is_id = position == ids
+        table.add_column(
+            header,
+            justify="right" if position in numbers else "left",
+            min_width=36 if is_id else None,
+            no_wrap=is_id,
+            overflow="fold",
+            header_style="dim",
+        )
+    return table
+
+
+def _add(table: Table, *values: Any) -> None:
+    table.add_row(*(_cell(value) for value in values))
+
+
+def _cell(value: Any) -> str:
+    text = escape("" if value is None else str(value))
+    colour = _COLOURS.get(text)
+    return f"[{colour}]{text}[/]" if colour else text
+
+
+def _when(instant: datetime | None) -> str:
+    """Write an instant in this machine's time zone; without the day if that is today."""
+    if instant is None:
+        return ""
+    local = instant.astimezone()
+    is_today = local.date() == datetime.now(tz=local.tzinfo).date()
+    return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _plain(value: Any) -> Any:
+    """Make JSON of a row or an instant."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

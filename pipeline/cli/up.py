@@ -1,0 +1,117 @@
+"""``pipeline up``: everything on this machine, with one command."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import closing
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+    from pipeline.supervisor.services import Services
+
+#: How many ports are tried, beginning with the one that was asked for.
+_PORTS = 100
+#: What a worker may take beyond the time its tasks have.
+_GRACE_SECONDS = 20.0
+
+#: The programs around the worker. They are named and not imported: the core knows no actor and no Flask.
+_MAIL_CATCHER = ("-m", "actors.smtp_dev")
+_WEB = ("-m", "gunicorn", "api.wsgi:app", "--worker-class", "gthread", "--no-control-socket", "--log-level", "warning")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the web server. [PIPELINE_HTTP_PORT, 8000]")
+def up(port: int | None) -> None:
+    """Run everything: database, migrations, mail catcher, workers, web.
+
+    The database is the one in DATABASE_URL or else an embedded one; mails are caught as files unless
+    PIPELINE_SMTP_HOST is set. If the port is taken the next free one is used. Ctrl-C stops in order: no new requests,
+    tasks in flight finish, then the rest.
+    """
+    from pipeline.cli.environment import prepare
+    from pipeline.cli.migrate import apply_all
+    from pipeline.db.embedded import database_url
+    from pipeline.supervisor.services import Services
+
+    settings = prepare()
+    with Services(click.echo, stop_seconds=settings.stop_seconds + _GRACE_SECONDS) as services:
+        url = database_url(settings)
+        _tell("Database", _describe_database(settings))
+        apply_all(url, settings)
+        changes = {"database_url": url, **_start_mail_catcher(services, settings)}
+        _start_worker(services, settings, changes)
+        _start_web(services, settings, changes, port or settings.http_port)
+        status = services.run()
+    click.get_current_context().exit(status)
+
+
+def _tell(what: str, text: str) -> None:
+    click.echo(f"{what:<9} {text}")
+
+
+def _describe_database(settings: Settings) -> str:
+    from pipeline.db.dsn import Dsn
+
+    if settings.database_url is None:
+        return f"embedded, in {settings.data_dir / 'postgres'}"
+    return Dsn.parse(settings.database_url).endpoint
+
+
+def _start_mail_catcher(services: Services, settings: Settings) -> dict[str, object]:
+    """Catch mail in files unless a server is configured; return the settings of those who send it."""
+    from pipeline.settings import environment
+
+    if settings.smtp_host is not None:
+        _tell("Mail", f"handed over to {settings.smtp_host}:{settings.smtp_port}")
+        return {}
+    if find_spec("aiosmtpd") is None:
+        _tell("Mail", "not sent: set PIPELINE_SMTP_HOST, or install pipeline-tasks[demo] to catch it in files")
+        return {}
+    port, directory = _free_port(), settings.data_dir / "mail"
+    command = [sys.executable, *_MAIL_CATCHER, "--port", str(port), "--dir", str(directory)]
+    services.start("mail catcher", command, environment())
+    _tell("Mail", f"caught in {directory}")
+    return {"smtp_host": "127.0.0.1", "smtp_port": port}
+
+
+def _free_port() -> int:
+    """Find a port; should somebody take it before the mail catcher does, that one ends and says so."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _start_worker(services: Services, settings: Settings, changes: dict[str, object]) -> None:
+    from pipeline.settings import environment
+
+    services.start("worker", [sys.executable, "-m", "pipeline.cli", "worker"], environment(**changes))
+    _tell("Worker", f"{settings.processes} processes with {settings.threads} threads each")
+
+
+def _start_web(services: Services, settings: Settings, changes: dict[str, object], wanted: int) -> None:
+    """Start the web server on a socket that listens already: its address holds, and requests wait until it is up."""
+    from pipeline.settings import environment
+
+    with closing(_listen(settings.http_host, wanted)) as listener:
+        port, file = listener.getsockname()[1], listener.fileno()
+        options = ["--bind", f"fd://{file}", "--threads", str(settings.http_threads)]
+        services.start("web server", [sys.executable, *_WEB, *options], environment(**changes), [file])
+    host = "127.0.0.1" if settings.http_host == "0.0.0.0" else settings.http_host  # noqa: S104 - just compared
+    taken = "" if port == wanted else f"  (port {wanted} is taken)"
+    _tell("Web", f"http://{host}:{port}{taken}")
+
+
+def _listen(host: str, wanted: int) -> socket.socket:
+    """Listen on the first free port from that one on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    complaint: OSError | None = None
+    for port in range(wanted, min(wanted + _PORTS, 65536)):
+        try:
+            return socket.create_server((host, port), family=family, backlog=1024)
+        except OSError as error:
+            complaint = error
+    raise click.ClickException(f"Cannot listen on {host}, port {wanted} and the next ones: {complaint}")

@@ -1,0 +1,67 @@
+"""What a worker process tells its master, as lines through a pipe: the number of the worker that it is."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+
+class Reporter:
+    """The end of the pipe in the worker process."""
+
+    def __init__(self, file: int) -> None:
+        os.set_inheritable(file, False)  # programs that a task starts must not hold it
+        self._file = file
+        self._last: int | None = None
+
+    def working_as(self, worker_id: int) -> None:
+        """Tell that this process works, and as which worker: 0 until it is registered, another after a lost lease."""
+        if worker_id != self._last:
+            self._last = worker_id
+            with suppress(OSError):  # no master is left to hear it
+                os.write(self._file, f"{worker_id}\n".encode())
+
+
+class Receiver:
+    """The end of the pipe in the master."""
+
+    def __init__(self) -> None:
+        self.file, self._other = os.pipe()
+        os.set_blocking(self.file, False)
+        self.is_open = True
+        self.is_working = False
+        #: The worker that the process is; 0 if it is none, or not yet.
+        self.worker_id = 0
+        self._rest = b""
+
+    @property
+    def other_end(self) -> int:
+        """What the process shall write to."""
+        return self._other
+
+    def hand_over(self) -> None:
+        """Close our copy of the other end, once the process has it."""
+        os.close(self._other)
+
+    def read(self) -> None:
+        """Take in what has arrived; never waits."""
+        while self.is_open and (data := self._read_some()):
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            if lines:
+                self.is_working = True
+                self.worker_id = int(lines[-1])
+
+    def _read_some(self) -> bytes:
+        try:
+            data = os.read(self.file, 4096)
+        except BlockingIOError:
+            return b""
+        if not data:
+            self.close()
+        return data
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        if self.is_open:
+            self.is_open = False
+            os.close(self.file)

@@ -1,0 +1,140 @@
+"""The five functions of a task queue that application code was written against before: same names, same arguments.
+
+For new code the same is said more directly: ``actor.send()`` joins the transaction it is called in, ``max_retries`` and
+``min_backoff`` of an actor decide about retries, ``current_task().progress()`` reports.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dramatiq import get_broker
+from dramatiq.errors import Retry
+from dramatiq.message import get_encoder
+from dramatiq.middleware.retries import DEFAULT_MAX_BACKOFF
+
+from pipeline.broker.outcome import clean
+from pipeline.context import CurrentTask, find_current_task
+from pipeline.errors import NoCurrentTask, TaskNotFound
+from pipeline.middleware.retries import Retries
+from pipeline.runtime import ask
+from pipeline.states import TaskState
+from pipeline.store import tasks
+
+if TYPE_CHECKING:
+    from dramatiq import Actor, Message
+
+    from pipeline.store.tasks import TaskRow
+
+_MINUTE_MS = 60_000
+
+
+def enqueue_task_after_transaction(task: Actor[..., Any], *args: Any, **kwargs: Any) -> Message[Any]:
+    """Enqueue a task with the transaction this is called in; at once where there is none.
+
+    The transaction is that of ``pipeline.enlist``, of the Flask request, or of the running transactional actor. If it
+    is rolled back there never was a task. The message's id is known before.
+    """
+    return task.send(*args, **kwargs)
+
+
+def retry_task_with_exponential_backoff(task: Any = None, exc: BaseException | None = None) -> NoReturn:
+    """End this run and let the task run again after 1, 2, 4, 8, 16 … minutes. Call it while handling an exception.
+
+    Args:
+        task: The running task. Anything else that existing code passes (``self``, the actor) stands for the task that
+            runs in this thread.
+        exc: What went wrong; it is what the attempt's history shows.
+
+    Raises:
+        dramatiq.errors.Retry: The task will run again.
+        BaseException: ``exc`` itself, if the task will not run again: its ``max_retries`` are used up, or ``throws`` or
+            ``retry_for`` say so.
+        NoCurrentTask: Called outside an actor and without ``exc``.
+    """
+    running = task if isinstance(task, CurrentTask) else find_current_task()
+    if running is None:
+        raise exc or NoCurrentTask
+    message, broker = running.message, get_broker()
+    error = exc or Retry()
+    if not any(each.will_retry(broker, message, error) for each in broker.middleware if isinstance(each, Retries)):
+        raise error
+    delay_ms = min(_MINUTE_MS * 2 ** message.options.get("retries", 0), DEFAULT_MAX_BACKOFF)
+    raise Retry(str(error), delay=delay_ms) from exc
+
+
+def get_task_status(task_id: str) -> dict[str, Any] | None:
+    """Return what is known of a task; None for an unknown id.
+
+    The keys are those of :func:`as_status`.
+    """
+    known = tasks.as_task_id(task_id)
+    row = ask(tasks.status, known) if known else None
+    return None if row is None else as_status(row)
+
+
+def as_status(row: TaskRow) -> dict[str, Any]:
+    """Describe a task in words of this package and, where they differ, in those of code written before it.
+
+    ``status`` is ``state``, ``name`` is ``actor``, ``error_message`` is ``error``. Times are aware. ``result`` is
+    what the actor returned, None until it has.
+    """
+    return {
+        "task_id": row.task_id,
+        "name": row.actor,
+        "actor": row.actor,
+        "queue": row.queue,
+        "status": row.state.value,
+        "state": row.state.value,
+        "attempt": row.attempt,
+        "progress": row.progress,
+        "note": row.note,
+        "result": _result(row),
+        "error": row.error,
+        "error_message": row.error,
+        "priority": row.priority,
+        "created_at": row.created_at,
+        "eta": row.eta,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def get_task_result(task_id: str) -> Any:
+    """Return what a task's actor returned; None while there is nothing, and for an unknown or failed task."""
+    known = tasks.as_task_id(task_id)
+    row = ask(tasks.status, known) if known else None
+    return None if row is None else _result(row)
+
+
+def _result(row: TaskRow) -> Any:
+    """Decode a result; that of a task that did not succeed holds its exception, which ``error`` tells better."""
+    if row.state is not TaskState.SUCCEEDED or row.result is None:
+        return None
+    return get_encoder().decode(row.result.encode())
+
+
+def update_task_progress(task_id: str, progress: int, note: str = "") -> None:
+    """Report how far a task is, in percent.
+
+    From inside a task it is visible within a second, also if the task's own transaction is rolled back later; from
+    elsewhere at once.
+
+    Raises:
+        ValueError: The progress is not between 0 and 100.
+        TaskNotFound: There is no such task (noticed outside a task only).
+    """
+    if not 0 <= progress <= 100:
+        message = f"Progress is a number from 0 to 100, not {progress}"
+        raise ValueError(message)
+    known = tasks.as_task_id(task_id)
+    if known is None:
+        raise TaskNotFound(task_id)
+    running = find_current_task()
+    if running is not None:
+        running.engine.report_progress(known, progress, note)
+        return
+    report = json.dumps([{"t": known, "p": int(progress), "n": clean(note)}])
+    if not ask(tasks.report_progress, report):
+        raise TaskNotFound(task_id)

@@ -1,0 +1,43 @@
+-- Delete what nobody needs any more outside the weekly partitions, at most p_limit rows of each kind, and tell how
+-- many of which. Rows that somebody has locked are left for the next time. Nothing here is needed for correctness.
+CREATE OR REPLACE FUNCTION purge_v1(p_retention_days int, p_limit int) RETURNS TABLE (kind text, deleted bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_now   timestamptz := clock_timestamp();
+    v_until timestamptz := v_now - p_retention_days * interval '1 day';
+    -- Tasks before this id are gone, unless they are carried or in the default partition.
+    v_first bigint := first_id((SELECT min(w) FROM partition_weeks('task') AS w));
+    v_kind  record;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' purge', 0)) THEN
+        RETURN;
+    END IF;
+    FOR v_kind IN SELECT * FROM (VALUES
+        -- The claims of a worker that ended were given back in the same transaction.
+        ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $1 - interval '1 day' $c$),
+        ('kept_result',    'message_id',  $c$ result_until < $1 $c$),
+        ('rate_limit',     'key',         $c$ expires_at < $1 $c$),
+        ('progress',       'task_id',     $c$ task_id < $3 AND is_gone(task_id) $c$),
+        ('checkpoint',     'task_id',     $c$ task_id < $3 AND is_gone(task_id) $c$),
+        -- All members of a group that old have ended, unless one of them is carried.
+        ('task_group',     'group_id',    $c$ created_at < $2 AND (remaining = 0 OR NOT EXISTS (
+            SELECT FROM task_carry c WHERE c.payload->'options'->>'group_completion_uuid' = group_id::text)) $c$),
+        ('audit',          'audit_id',    $c$ at < $2 $c$),
+        ('inbox_rejected', 'rejected_id', $c$ rejected_at < $2 $c$)) AS k(name, key, condition)
+    LOOP
+        kind := v_kind.name;
+        EXECUTE format('DELETE FROM %1$I WHERE %2$I = ANY (ARRAY(
+                            SELECT %2$I FROM %1$I WHERE %3$s LIMIT $4 FOR UPDATE SKIP LOCKED))',
+                       v_kind.name, v_kind.key, v_kind.condition) USING v_now, v_until, v_first, p_limit;
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        RETURN NEXT;
+    END LOOP;
+    DELETE FROM group_member m WHERE NOT EXISTS (SELECT FROM task_group g WHERE g.group_id = m.group_id)
+                                 AND m.task_id < v_first;
+END $$;
+
+-- Whether nothing is known of a task any more.
+CREATE OR REPLACE FUNCTION is_gone(p_id bigint) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT NOT EXISTS (SELECT FROM task_carry WHERE id = p_id) AND NOT EXISTS (SELECT FROM task WHERE id = p_id)
+$$;

@@ -1,0 +1,110 @@
+"""What holds for every file of Python."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.tree import Source, python, sources
+
+MODULE_LINES = 400
+FUNCTION_STATEMENTS = 40
+
+#: Modules that are longer than they should be, and how long they may be until somebody divides them. Shrink only.
+TOO_LONG = {"pipeline/broker/hub.py": 480, "pipeline/broker/broker.py": 450}
+
+#: The only place in which threads sleep: tests that wait for a condition.
+MAY_SLEEP = {"tests/fixtures/wait.py"}
+
+KNOWS_DRAMATIQ_PG = {"pipeline/broker/broker.py", "pipeline/broker/results.py"}
+
+OURS = python()
+EVERYTHING = python("pipeline", "actors", "api", "scheduler", "tests", "deploy")
+#: Spelt apart, or this file would be full of them.
+UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+
+
+def statements_of(function: ast.AST) -> int:
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(function)) - 1
+
+
+def functions(source: Source) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def imported(source: Source) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def sleeps(source: Source) -> list[int]:
+    """Find ``time.sleep``, also imported by name."""
+    found = []
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Attribute) and node.attr == "sleep" and getattr(node.value, "id", "") == "time":
+            found.append(node.lineno)
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and "sleep" in {a.name for a in node.names}:
+            found.append(node.lineno)
+    return found
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {source.name: len(source.lines) for source in OURS}
+
+    assert {name: lines for name, lines in lengths.items() if lines > TOO_LONG.get(name, MODULE_LINES)} == {}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_every_exception_of_length_is_needed(name: str) -> None:
+    (source,) = (source for source in OURS if source.name == name)
+
+    assert len(source.lines) > MODULE_LINES
+
+
+def test_no_function_is_too_long() -> None:
+    found = [(source, function) for source in EVERYTHING for function in functions(source)]
+
+    assert [f"{s}:{f.lineno}: {f.name}" for s, f in found if statements_of(f) > FUNCTION_STATEMENTS] == []
+
+
+def test_a_long_function_is_noticed() -> None:
+    (function,) = functions(Source("x", "def f():\n" + "    x = 1\n" * 41))
+
+    assert statements_of(function) == 41
+
+
+def test_nobody_sleeps() -> None:
+    assert {source.name for source in EVERYTHING if sleeps(source)} == MAY_SLEEP
+
+
+@pytest.mark.parametrize("text", ["import time\ntime.sleep(1)", "from time import sleep"])
+def test_sleep_is_noticed(text: str) -> None:
+    assert sleeps(Source("x", text))
+
+
+def test_nothing_is_left_for_later() -> None:
+    searched = sources("pipeline", "actors", "api", "scheduler", "sql", "docs", "deploy", "tests")
+
+    assert [source.name for source in searched if UNFINISHED.search(source.text)] == []
+
+
+def test_what_is_left_for_later_is_noticed() -> None:
+    assert UNFINISHED.findall("# TO" + "DO: think") == ["TO" + "DO"]
+
+
+def test_dramatiq_pg_is_known_to_two_files() -> None:
+    assert {source.name for source in OURS if "dramatiq_pg" in imported(source)} == KNOWS_DRAMATIQ_PG
+
+
+def test_an_import_is_noticed_wherever_it_stands() -> None:
+    assert imported(Source("x", "def f():\n    from dramatiq_pg import utils\n    import a.b")) == {"dramatiq_pg", "a"}

@@ -1,0 +1,77 @@
+"""``pipeline worker`` and ``pipeline up`` inside the test's process; what they start is real."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.wait import eventually
+from tests.integration.cli.conftest import Run
+
+#: Several programs start at once.
+PATIENCE = 60
+
+
+@contextmanager
+def stopped_once(is_reached: Callable[[], Any]) -> Iterator[None]:
+    """Ask this process to stop once something is reached, or too much time has passed, while the block runs."""
+
+    def wait_and_stop() -> None:
+        try:
+            eventually(is_reached, within=PATIENCE, every=0.1)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=wait_and_stop)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_runs_until_stopped(on_database: Run, ask: Any) -> None:
+    alive = "SELECT count(*) = 1 FROM pipeline.worker_status WHERE state = 'alive' AND threads = 3"
+    with stopped_once(lambda: ask(alive)):
+        result = on_database("worker", "-p", "1", "-t", "3", "-Q", "other", "tests.fixtures.program_actors")
+
+    assert result.exit_code == 0, result.output
+    assert ask("SELECT state FROM pipeline.worker_status") == "stopped"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("smtp_host", ["", "mail.firma.example"])
+def test_up_tells_where_everything_is(
+    on_database: Run, configured: Callable[..., None], ask: Any, tmp_path: Path, smtp_host: str
+) -> None:
+    configured(data_dir=tmp_path, smtp_host=smtp_host, processes=1, threads=2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with stopped_once(lambda: ask("SELECT count(*) = 1 FROM pipeline.worker_status WHERE state = 'alive'")):
+            result = on_database("up", "--port", str(port))
+
+    assert result.exit_code == 0, result.output
+    told = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert told["Mail"] == (f"handed over to {smtp_host}:25" if smtp_host else f"caught in {tmp_path / 'mail'}")
+    assert told["Worker"] == "1 processes with 2 threads each"
+    assert told["Web"].endswith(f"(port {port} is taken)")
+    assert ask("SELECT count(*) > 0 FROM pipeline.worker_status WHERE state = 'stopped'") is True
+
+
+@pytest.mark.timeout(120)
+def test_up_names_an_address_that_it_cannot_have(
+    on_database: Run, configured: Callable[..., None], tmp_path: Path
+) -> None:
+    configured(data_dir=tmp_path, http_host="203.0.113.1")
+
+    result = on_database("up")
+
+    assert result.exit_code == 1
+    assert "Cannot listen on 203.0.113.1, port 8000 and the next ones" in result.output

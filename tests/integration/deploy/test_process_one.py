@@ -1,0 +1,84 @@
+"""A worker as process 1, as it is in a container: nobody above it, and no default action for any signal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.settings import environment as environment_of
+from tests.fixtures.wait import eventually
+
+ROOT = Path(__file__).parents[3]
+#: A namespace in which the next program is process 1, and ends with whoever made it.
+ALONE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def can_be_alone() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not can_be_alone(), reason="this kernel lets nobody make a PID namespace")
+
+
+@pytest.fixture
+def environment(database_url: str) -> dict[str, str]:
+    return environment_of(database_url=database_url, processes=1) | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``pipeline worker`` as process 1. What is seen from here is its parent, ``unshare``."""
+    module = "tests.integration.deploy.sleepy_actors"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*ALONE, sys.executable, "-m", "pipeline.cli", "worker", module], env=environment, stdout=log, stderr=log
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def process_one(unshare: subprocess.Popen[bytes]) -> int:
+    """The number that our own namespace knows it by."""
+    return int(Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()[0])
+
+
+def test_it_works_and_lets_a_task_finish_before_it_ends(
+    worker: subprocess.Popen[bytes], rows: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    eventually(lambda: rows("SELECT 1 FROM pipeline.actor WHERE name = 'sleep'"), within=20)
+    rows("SELECT pipeline.enqueue('sleep', '[1.0]')")
+    eventually(lambda: rows("SELECT 1 FROM pipeline.task_status WHERE state = 'running'"), within=10)
+
+    os.kill(process_one(worker), signal.SIGTERM)
+
+    assert worker.wait(20) == 0
+    assert rows("SELECT state FROM pipeline.task_status") == [("succeeded",)]
+    assert rows("SELECT state FROM pipeline.worker_status") == [("stopped",)]
+
+
+def test_its_health_check_knows_whether_it_lives(
+    worker: subprocess.Popen[bytes], environment: dict[str, str], rows: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    def health() -> int:
+        return subprocess.run(
+            [sys.executable, ROOT / "deploy/worker_is_alive.py"], env=environment, check=False
+        ).returncode
+
+    assert health() == 1
+    eventually(lambda: rows("SELECT 1 FROM pipeline.worker_status WHERE state = 'alive'"), within=20)
+    assert health() == 0
+
+    os.kill(process_one(worker), signal.SIGTERM)
+    worker.wait(20)
+    assert health() == 1

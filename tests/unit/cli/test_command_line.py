@@ -1,0 +1,72 @@
+from importlib.metadata import EntryPoint
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import pipeline.cli
+from pipeline.cli import COMMANDS, main
+from pipeline.errors import LeaseLost
+
+
+@click.command()
+def hello() -> None:
+    """Say hello."""
+    click.echo("hello")
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """Install a package with a command."""
+
+    def install(name, target):
+        found = [EntryPoint(name, target, "pipeline.commands")]
+        monkeypatch.setattr(pipeline.cli, "entry_points", lambda **_group: found)
+        monkeypatch.setattr("pipeline.cli.environment.use_running_database", lambda: click.echo("on a database"))
+
+    return install
+
+
+def test_every_command_has_its_place_and_its_help():
+    for name in COMMANDS:
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0
+        assert result.output.startswith(f"Usage: main {name}")
+
+
+def test_commands_of_others_are_listed_without_being_imported(plugin):
+    plugin("greet", "no_such_module:command")
+
+    result = CliRunner().invoke(main, ["--help"])
+
+    assert "greet    (from no_such_module)" in result.output
+
+
+def test_commands_of_others_run_on_a_database_that_runs(plugin):
+    plugin("greet", f"{__name__}:hello")
+    assert CliRunner().invoke(main, ["greet", "--help"]).output.startswith("Usage: main greet")
+    for _ in range(2):
+        assert CliRunner().invoke(main, ["greet"]).output == "on a database\nhello\n"
+
+
+def test_nobody_replaces_a_command_of_ours(plugin):
+    plugin("worker", f"{__name__}:hello")
+    assert "Run the actors" in CliRunner().invoke(main, ["worker", "--help"]).output
+
+
+def test_an_unknown_command_is_wrong_usage():
+    assert CliRunner().invoke(main, ["wroker"]).exit_code == 2
+
+
+@click.command()
+def break_down() -> None:
+    """Fail."""
+    raise LeaseLost
+
+
+def test_errors_are_a_line_or_everything(plugin):
+    plugin("break", f"{__name__}:break_down")
+
+    short = CliRunner().invoke(main, ["break"])
+    assert (short.exit_code, short.output.splitlines()[-1][:7]) == (1, "Error: ")
+    assert isinstance(CliRunner().invoke(main, ["--debug", "break"]).exception, LeaseLost)

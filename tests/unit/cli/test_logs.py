@@ -1,0 +1,99 @@
+"""Logging: one form for everybody's lines, and nobody's arguments."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+from dramatiq import Message
+from dramatiq.broker import MessageProxy
+
+from pipeline import logs
+from pipeline.context import enter_task
+from pipeline.settings import Settings
+
+MESSAGE = Message("mail", "send_email", ("secret@example.com",), {"body": "secret"}, {}, "an-id")
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., list[Any]]]:
+    """Configure logging and return what was written."""
+    handlers = logging.getLogger().handlers[:]
+    level = logging.getLogger().level
+
+    def configure(**settings: Any) -> Callable[[], list[str]]:
+        logs.configure(Settings(**settings))
+        return lambda: list(capsys.readouterr().err.splitlines())
+
+    yield configure
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_our_lines_and_those_of_others_have_one_form(lines: Any) -> None:
+    written = lines(log_format="json")
+
+    structlog.get_logger("pipeline.broker").warning("worker.rescued", worker_id=7)
+    logging.getLogger("somebody").error("could not %s", "do it")
+
+    ours, theirs = map(json.loads, written())
+    assert (ours["event"], ours["worker_id"], ours["level"]) == ("worker.rescued", 7, "warning")
+    assert (theirs["event"], theirs["logger"], theirs["level"]) == ("could not do it", "somebody", "error")
+    assert ours.keys() >= {"timestamp", "logger"} <= theirs.keys()
+
+
+@pytest.mark.parametrize("message", [MESSAGE, MessageProxy(MESSAGE)])
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_arguments_are_never_written(lines: Any, message: Any, form: str) -> None:
+    written = lines(log_format=form)
+
+    logging.getLogger("dramatiq.worker").error("Failed to process message %s.", message)
+
+    (line,) = written()
+    assert "Failed to process message send_email an-id." in line
+    assert "secret" not in line
+
+
+def test_a_traceback_shows_no_values(lines: Any) -> None:
+    written = lines(log_format="console")
+    body = "sec" + "ret"
+    try:
+        body.index("x")
+    except ValueError:
+        structlog.get_logger("x").exception("task.failed")
+
+    text = "\n".join(written())
+    assert "ValueError: substring not found" in text
+    assert "secret" not in text
+
+
+def test_lines_of_a_task_name_it(lines: Any) -> None:
+    written = lines(log_format="json")
+    enter_task(SimpleNamespace(task_id="an-id", attempt=2))  # type: ignore[arg-type]
+    try:
+        logging.getLogger("actors.mail").warning("slow")
+    finally:
+        enter_task(None)
+    logging.getLogger("actors.mail").warning("idle")
+
+    inside, outside = map(json.loads, written())
+    assert (inside["task_id"], inside["attempt"]) == ("an-id", 2)
+    assert "task_id" not in outside
+
+
+def test_the_level_counts_and_dramatiq_speaks_only_when_it_matters(lines: Any) -> None:
+    written = lines(log_level="INFO", log_format="json")
+
+    for name in ("pipeline.x", "dramatiq.worker"):
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+            logging.getLogger(name).log(level, name)
+
+    assert [(line["logger"], line["level"]) for line in map(json.loads, written())] == [
+        ("pipeline.x", "info"),
+        ("pipeline.x", "warning"),
+        ("dramatiq.worker", "warning"),
+    ]

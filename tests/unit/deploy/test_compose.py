@@ -1,0 +1,68 @@
+"""compose.yaml, checked against the schema of Compose and against what our processes promise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.settings import Settings
+from pipeline.supervisor import master
+
+ROOT = Path(__file__).parents[3]
+COMPOSE = ROOT / "deploy/compose.yaml"
+
+
+def complaints(path: Path) -> str:
+    """What the schema has to say; empty if nothing."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def services() -> dict:
+    return YAML(typ="safe").load(COMPOSE)["services"]
+
+
+def test_it_is_what_compose_understands() -> None:
+    assert complaints(COMPOSE) == ""
+
+
+def test_the_schema_notices_a_misspelt_key(tmp_path: Path) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(COMPOSE.read_text().replace("depends_on", "dependson"))
+
+    assert "dependson" in complaints(wrong)
+
+
+def test_workers_wait_for_the_schema(services: dict) -> None:
+    assert services["worker"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert services["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    assert services["migrate"]["restart"] == "no"
+
+
+def test_whatever_stays_has_a_health_check(services: dict) -> None:
+    staying = {name for name, service in services.items() if service["restart"] != "no"}
+
+    assert staying == {"postgres", "worker"}
+    assert all("healthcheck" in services[name] for name in staying)
+
+
+def test_a_stopping_worker_has_the_time_it_may_take() -> None:
+    text = COMPOSE.read_text()
+    given = int(re.search(r"stop_grace_period: (\d+)s", text)[1])  # type: ignore[index]
+    promised = int(re.search(r"PIPELINE_STOP_SECONDS:-(\d+)", text)[1])  # type: ignore[index]
+
+    assert promised == Settings().stop_seconds
+    assert given > promised + master._GRACE_SECONDS
+
+
+def test_images_come_without_a_host_and_with_a_tag(services: dict) -> None:
+    foreign = [service["image"] for service in services.values() if "build" not in service]
+
+    assert foreign == ["postgres:17"]

@@ -1,0 +1,82 @@
+import os
+import signal
+import sys
+
+import pytest
+
+from pipeline.supervisor.plan import Plan, split_queues
+from pipeline.supervisor.process import describe
+from pipeline.supervisor.report import Receiver, Reporter
+from pipeline.supervisor.signals import Signals
+
+
+def test_a_plan_is_a_command_line():
+    program = [sys.executable, "-m", "pipeline.supervisor.child", "--report", "5", "--threads", "8"]
+
+    assert Plan(("actors",), (), 8).command(5) == [*program, "--", "actors"]
+    assert Plan(("a", "b"), ("x", "y"), 8).command(5) == [*program, "--queues", "x,y", "--", "a", "b"]
+
+
+@pytest.mark.parametrize(("text", "queues"), [(None, ()), ("", ()), ("a", ("a",)), (" a, b ,", ("a", "b")), (",", ())])
+def test_queues_are_separated_by_commas(text, queues):
+    assert split_queues(text) == queues
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(0, "exit status 0"), (78, "exit status 78"), (-9, "SIGKILL"), (-63, "signal 63")]
+)
+def test_how_a_process_ended_is_said_in_words(status, words):
+    assert describe(status) == words
+
+
+def test_the_master_hears_the_latest_worker_of_a_process():
+    receiver = Receiver()
+    reporter = Reporter(receiver.other_end)
+    receiver.read()
+    assert not receiver.is_working
+
+    reporter.working_as(0)
+    receiver.read()
+    assert (receiver.is_working, receiver.worker_id) == (True, 0)
+
+    for worker_id in (7, 7, 8):
+        reporter.working_as(worker_id)
+    os.write(receiver.other_end, b"9")
+    receiver.read()
+    assert receiver.worker_id == 8
+
+    os.write(receiver.other_end, b"\n")
+    receiver.hand_over()
+    receiver.read()
+    assert (receiver.worker_id, receiver.is_open) == (9, False)
+    receiver.close()
+
+
+def test_a_process_without_a_master_goes_on():
+    receiver = Receiver()
+    receiver.close()
+
+    Reporter(receiver.other_end).working_as(1)
+
+    receiver.hand_over()
+
+
+def test_signals_wait_until_somebody_asks():
+    before = signal.getsignal(signal.SIGUSR1)
+    with Signals(signal.SIGUSR1, signal.SIGUSR2) as signals:
+        assert signals.wait(0) == []
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+        assert set(signals.wait(5)) == {signal.SIGUSR1, signal.SIGUSR2}
+        assert signals.wait(0) == []
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_readable_file_ends_the_wait():
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    with Signals(signal.SIGUSR1) as signals:
+        assert signals.wait(60, [reader]) == []
+    os.close(reader)
+    os.close(writer)
