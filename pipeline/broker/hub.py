@@ -134,9 +134,9 @@ class Hub(threading.Thread):
         while not self._is_done():
             try:
                 self._connect()
-                pause = 0.05
                 while not self._is_done():
                     self._cycle()
+                    pause = 0.05  # not already when connected: the statement may be what fails
             except LeaseLost:
                 self._abandon()
             except (psycopg2.Error, PipelineError) as error:

@@ -168,6 +168,13 @@ def report_progress(sql: Mapping[str, str], cursor: Cursor, reports: str) -> int
     return value
 
 
+def repair_ready(sql: Mapping[str, str], cursor: Cursor) -> int:
+    """Let every unfinished task wait again that neither waits nor is claimed; return how many there were."""
+    cursor.execute(sql["repair_ready"])
+    value: int = _value(cursor)
+    return value
+
+
 def _value(cursor: Cursor) -> Any:
     row = cursor.fetchone()
     return row[0] if row else None

@@ -90,7 +90,8 @@ BEGIN
         IF NOT FOUND THEN
             RAISE EXCEPTION 'worker % lost its lease', p_worker USING ERRCODE = 'PQ002';
         END IF;
-        INSERT INTO claim (worker_id, ids, runs, lanes, etas) VALUES (p_worker, v_ids, v_runs, v_lanes, v_etas)
+        INSERT INTO claim (worker_id, ids, runs, lanes, etas, has_reruns)
+        VALUES (p_worker, v_ids, v_runs, v_lanes, v_etas, 1 < ANY (v_runs))
         RETURNING claim.claim_id INTO v_claim;
     END IF;
 

@@ -85,9 +85,11 @@ CREATE TABLE claim (
     ids        bigint[]    NOT NULL,
     runs       int[]       NOT NULL,
     lanes      int[]       NOT NULL,
-    etas       timestamptz[] NOT NULL
+    etas       timestamptz[] NOT NULL,
+    has_reruns boolean     NOT NULL DEFAULT false  -- any run above 1: finished tasks that run again are looked for here only
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX claim_worker_id_idx ON claim (worker_id);
+CREATE INDEX claim_reruns_idx ON claim (claim_id) WHERE has_reruns;
 
 -- One row per concluded run. The primary key is the fence: a run is concluded once.
 CREATE TABLE attempt (

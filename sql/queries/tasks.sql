@@ -57,3 +57,7 @@ SELECT :"schema".save_checkpoint_v1(%(task_id)s, %(run)s, %(cursor)s)
 -- name: report_progress
 -- Write the latest progress of many tasks.
 SELECT :"schema".report_progress_v1(%(reports)s)
+
+-- name: repair_ready
+-- Let every unfinished task wait again that neither waits nor is claimed.
+SELECT :"schema".repair_ready_v1()

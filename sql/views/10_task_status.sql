@@ -6,6 +6,7 @@ SELECT t.message_id::text AS task_id,
        CASE
            WHEN r.eta > clock_timestamp() THEN 'scheduled'
            WHEN r.id IS NOT NULL          THEN 'queued'
+           WHEN c.claimed_at IS NOT NULL  THEN 'running'
            WHEN a.outcome = 's'           THEN 'succeeded'
            WHEN a.outcome = 'f'           THEN 'failed'
            WHEN a.outcome = 'c'           THEN 'cancelled'
@@ -13,14 +14,16 @@ SELECT t.message_id::text AS task_id,
            ELSE 'running'
        END AS state,
        coalesce(a.attempt, 0)::int AS attempt,
-       CASE WHEN r.id IS NULL AND a.outcome = 's' THEN 100 ELSE coalesce(p.percent, 0) END::int AS progress,
+       CASE WHEN r.id IS NULL AND c.claimed_at IS NULL AND a.outcome = 's' THEN 100 ELSE coalesce(p.percent, 0) END::int AS progress,
        coalesce(p.note, '') AS note,
        CASE WHEN a.result_until > clock_timestamp() THEN a.result END AS result,
        CASE WHEN a.error IS NOT NULL THEN concat_ws(': ', a.error->>'type', nullif(a.error->>'message', '')) END AS error,
        t.created_at,
        coalesce(r.eta, t.eta) AS eta,
-       CASE WHEN r.id IS NULL AND a.outcome IN ('s', 'f', 'c', 'k') THEN a.started_at ELSE c.claimed_at END AS started_at,
-       CASE WHEN r.id IS NULL AND a.outcome IN ('s', 'f', 'c', 'k') THEN a.finished_at END AS finished_at,
+       CASE WHEN r.id IS NULL AND c.claimed_at IS NULL AND a.outcome IN ('s', 'f', 'c', 'k') THEN a.started_at
+            ELSE c.claimed_at END AS started_at,
+       CASE WHEN r.id IS NULL AND c.claimed_at IS NULL AND a.outcome IN ('s', 'f', 'c', 'k') THEN a.finished_at END
+           AS finished_at,
        l.priority::int AS priority,
        t.payload->'args' AS args,
        t.payload->'kwargs' AS kwargs,
@@ -29,9 +32,14 @@ SELECT t.message_id::text AS task_id,
   JOIN lane l ON l.lane_id = t.lane_id
   LEFT JOIN ready r ON r.id = t.id
   LEFT JOIN LATERAL (
-       SELECT a.outcome, a.attempt, a.started_at, a.finished_at, a.result_until, a.result, a.error
+       SELECT a.run, a.outcome, a.attempt, a.started_at, a.finished_at, a.result_until, a.result, a.error
          FROM attempt a WHERE a.task_id = t.id ORDER BY a.run DESC LIMIT 1) a ON true
   LEFT JOIN LATERAL (
        SELECT c.claimed_at FROM claim c
-        WHERE r.id IS NULL AND (a.outcome IS NULL OR a.outcome IN ('r', 'i', 'l')) AND t.id = ANY (c.ids) LIMIT 1) c ON true
+        WHERE r.id IS NULL AND (a.outcome IS NULL OR a.outcome IN ('r', 'i', 'l')) AND t.id = ANY (c.ids)
+        UNION ALL
+       -- A finished task that was enqueued again; claims of such are few, and found by an index.
+       SELECT c.claimed_at FROM claim c, unnest(c.ids, c.runs) AS u(id, run)
+        WHERE r.id IS NULL AND a.outcome IN ('s', 'f', 'c', 'k') AND c.has_reruns AND u.id = t.id AND u.run > a.run
+        LIMIT 1) c ON true
   LEFT JOIN progress p ON p.task_id = t.id;

@@ -300,7 +300,7 @@ def fail_once(rows, table: str, when: str, code: str, *, times: int = 1) -> None
     rows(
         f"""
         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF nextval('failures') <= {times} THEN RAISE EXCEPTION 'injected' USING ERRCODE = '{code}'; END IF;
+            IF nextval('public.failures') <= {times} THEN RAISE EXCEPTION 'injected' USING ERRCODE = '{code}'; END IF;
             RETURN coalesce(NEW, OLD);
         END $$
         """
@@ -387,6 +387,18 @@ def test_work_goes_on_after_a_time_in_which_every_statement_timed_out(broker, ec
         ]
 
     assert rows("SELECT count(*) FROM pipeline.attempt WHERE outcome = 's'") == [(21,)]
+
+
+def test_a_worker_whose_statement_keeps_failing_tries_less_and_less_often(broker, echo, rows) -> None:
+    fail_once(rows, "claim", "INSERT", "42P01", times=10_000)
+    echo.send(1)
+    with working(broker, threads=1):
+        eventually(lambda: rows("SELECT 1 FROM pipeline.worker WHERE clock_timestamp() > started_at + interval '3 s'"))
+        [(tries,)] = rows("SELECT last_value FROM failures")
+        rows("DROP TRIGGER fail ON pipeline.claim")
+        broker.join("default", timeout=10_000)
+
+    assert 3 <= tries < 12
 
 
 def test_claims_whose_reply_never_came_are_given_back_although_the_first_try_to_resume_fails(
