@@ -17,7 +17,7 @@ from dramatiq.results import Results
 from pipeline.broker.engine import Engine
 from pipeline.broker.enlist import Joined, join, joined, joining
 from pipeline.broker.interrupter import Interrupter
-from pipeline.broker.messages import as_adopted, as_json, encode
+from pipeline.broker.messages import as_adopted, as_json, encode, whole_ms
 from pipeline.broker.notify import Notifier
 from pipeline.broker.outcome import clean
 from pipeline.broker.results import PostgresResultBackend
@@ -173,7 +173,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         self.emit_before("enqueue", message, delay)
         task = find_current_task()
         if task is not None and message.message_id == task.task_id:
-            _run_again(task, round(delay or 0), message.options)
+            _run_again(task, whole_ms(delay or 0), message.options)
         else:
             self._place([self.encoded(message, delay)])
         self.emit_after("enqueue", message, delay)
@@ -205,8 +205,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """Make a message ready for the store."""
         actor = self.actors.get(message.actor_name)
         priority = actor.priority if actor is not None else 0
-        delay_ms = None if delay is None else round(delay)
-        return encode(message, priority, delay_ms, self.settings.message_limit_bytes)
+        return encode(message, priority, delay, self.settings.message_limit_bytes)
 
     def _place(self, new: list[NewTask]) -> None:
         """Put tasks where they belong: a run's capture, a transaction, or the database at once."""

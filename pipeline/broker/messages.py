@@ -24,11 +24,12 @@ _ADOPTED = '{"answer":true,'
 _SUSPICIOUS = re.compile(r"\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
 
 
-def encode(message: Message[Any], priority: int, delay_ms: int | None, limit_bytes: int) -> NewTask:
+def encode(message: Message[Any], priority: int, delay_ms: float | None, limit_bytes: int) -> NewTask:
     """Make a message ready for the store.
 
     Raises:
-        MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts, or its id is no UUID.
+        MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts, or its id is no UUID, or its priority
+            or delay no number.
         MessageTooLarge: Its JSON is larger than ``limit_bytes``.
     """
     payload = encode_json(
@@ -46,7 +47,7 @@ def encode(message: Message[Any], priority: int, delay_ms: int | None, limit_byt
         queue=message.queue_name,
         priority=_priority(message.options.get("priority", priority)),
         actor=message.actor_name,
-        delay_ms=None if delay_ms is None else round(delay_ms),
+        delay_ms=None if delay_ms is None else whole_ms(delay_ms),
         payload=payload,
     )
 
@@ -88,6 +89,18 @@ def _uuid(message_id: str) -> str:
         return str(UUID(message_id))
     except (ValueError, AttributeError, TypeError) as error:
         raise MessageNotEncodable(f"The message id {message_id!r} is no UUID") from error
+
+
+def whole_ms(delay: Any) -> int:
+    """Make whole milliseconds of a delay.
+
+    Raises:
+        MessageNotEncodable: It is no number, or none that a calendar could hold.
+    """
+    try:
+        return round(delay)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageNotEncodable(f"The delay {delay!r} is no number of milliseconds") from error
 
 
 def _priority(priority: Any) -> int:

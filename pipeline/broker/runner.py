@@ -94,6 +94,8 @@ class Runner:
         if error is not None:
             _roll_back(task)
         capture, error = self._capture(task, result, error, hooks)
+        if error is not None:
+            proxy.stuff_exception(error)  # what Results will store may have come up only now
         if error is None and task.transaction is not None:
             error = self._commit(proxy, task, capture)
             if error is not None:
@@ -133,8 +135,6 @@ class Runner:
             hooks(result, error)
         if error is None and capture.error is not None:
             error = capture.error
-            message: TaskProxy = task.message
-            message.stuff_exception(error)
             _roll_back(task)
             with capturing(task) as capture:
                 hooks(None, error)

@@ -132,7 +132,7 @@ class Sender:
                 if not is_transient(error) and error.pgcode != errorcodes.UNIQUE_VIOLATION:  # an id met twice
                     raise
                 if deadline.is_over:
-                    raise DatabaseUnavailable(reason=str(error).strip()) from error
+                    raise DatabaseUnavailable(self._pool.endpoint, str(error).strip()) from error
                 log.warning("send.repeated", error=str(error).strip(), code=error.pgcode)
             threading.Event().wait(random.uniform(0.01, 0.2))  # noqa: S311
 

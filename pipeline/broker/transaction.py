@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from pipeline.broker.messages import as_json
 from pipeline.errors import LeaseLost
@@ -140,7 +141,8 @@ class OwnedTransaction:
         try:
             if self._session is not None:
                 self._session.commit()
-            else:
+            # A session that has executed nothing has not begun, and so commits nothing, not even the fence row.
+            if self._connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
                 self._connection.commit()
         except Exception as error:
             cause = getattr(error, "orig", error)

@@ -49,12 +49,12 @@ class OwnableConnection(connection):
 
     def commit(self) -> None:
         """Commit, unless the transaction is owned."""
-        self._check("commit")
+        self.check_owner("commit")
         super().commit()
 
     def rollback(self) -> None:
         """Roll back, unless the transaction is owned."""
-        self._check("rollback")
+        self.check_owner("rollback")
         super().rollback()
 
     def close(self) -> None:
@@ -74,7 +74,12 @@ class OwnableConnection(connection):
         self.owner = None
         self.cursor_factory = cursor
 
-    def _check(self, what: str) -> None:
+    def check_owner(self, what: str) -> None:
+        """Refuse if the transaction is owned.
+
+        Raises:
+            TransactionOwned: It is.
+        """
         if self.owner is not None:
             message = f"{what} inside a transaction of the engine: it commits when the actor (or the step) ends"
             raise TransactionOwned(message)

@@ -12,6 +12,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg
 from psycopg2.extras import register_default_json
 
 from pipeline.db.connection import connect
+from pipeline.db.dsn import Dsn
 from pipeline.errors import DatabaseUnavailable
 
 #: What tells that a connection is gone or was never there.
@@ -52,12 +53,17 @@ class Pool:
         """
         self._check_fork()
         if not self._free.acquire(timeout=self._timeout_seconds):
-            raise DatabaseUnavailable(reason=f"all {self.maxconn} connections of this process are in use")
+            raise DatabaseUnavailable(self.endpoint, f"all {self.maxconn} connections of this process are in use")
         try:
             return self._pop_idle() or self.open()
         except BaseException:
             self._free.release()
             raise
+
+    @property
+    def endpoint(self) -> str:
+        """Where the server is, for messages."""
+        return Dsn.parse(self._url()).endpoint
 
     def _pop_idle(self) -> Connection | None:
         while True:

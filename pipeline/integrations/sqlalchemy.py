@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.context import NewTask
+    from pipeline.db.owned import OwnableConnection
 
 _LENT: ContextVar[Any] = ContextVar("pipeline_lent_connection")
 _SENDS = "pipeline.sends"
@@ -40,7 +41,26 @@ def session_on(connection: Connection, open_connection: Callable[[], Connection]
     """
     engine = _lending_engine(open_connection)
     _LENT.set(connection)
-    return Session(bind=engine.connect(), expire_on_commit=False)
+    return _OwnedSession(connection, engine.connect())
+
+
+class _OwnedSession(Session):
+    """A session that refuses commit and rollback while its connection's transaction is owned.
+
+    The connection refuses them, too, but is not asked by a session that has executed nothing yet.
+    """
+
+    def __init__(self, owned: Connection, bind: CoreConnection) -> None:
+        super().__init__(bind=bind, expire_on_commit=False)
+        self._owned = cast("OwnableConnection", owned)
+
+    def commit(self) -> None:
+        self._owned.check_owner("commit")
+        super().commit()
+
+    def rollback(self) -> None:
+        self._owned.check_owner("rollback")
+        super().rollback()
 
 
 def close_session(session: Session) -> None:
@@ -194,11 +214,10 @@ class JoinedConnection:
         self._connection = ref(connection)
         self._write = write
         self._committed = committed
-        self._waiting: list[NewTask] = []
-        self._marks: list[tuple[str, int]] = []
+        #: Each with the names of the savepoints it lies in.
+        self._waiting: list[tuple[NewTask, frozenset[str]]] = []
         event.listen(connection, "commit", self._on_commit)
         event.listen(connection, "rollback", self._on_rollback)
-        event.listen(connection, "savepoint", self._on_savepoint)
         event.listen(connection, "rollback_savepoint", self._on_rollback_savepoint)
         event.listen(connection, "prepare_twophase", self._on_prepare)
 
@@ -219,7 +238,8 @@ class JoinedConnection:
         connection = self._connection()
         if connection is not None and not connection.in_transaction():
             connection.begin()  # as any statement would; without one, commit() does nothing and tells nobody
-        self._waiting += tasks
+        savepoints = _savepoint_names(connection)
+        self._waiting += [(task, savepoints) for task in tasks]
 
     def _on_commit(self, connection: CoreConnection) -> None:
         if self._waiting:
@@ -230,25 +250,30 @@ class JoinedConnection:
         self._write_waiting(connection)
 
     def _write_waiting(self, connection: CoreConnection) -> None:
-        tasks, self._waiting = self._waiting, []
-        self._marks.clear()
+        tasks = [task for task, _ in self._waiting]
+        self._waiting.clear()
         if tasks:
             with _cursor(connection) as cursor:
                 self._write(cursor, tasks)
 
     def _on_rollback(self, _connection: CoreConnection) -> None:
         self._waiting.clear()
-        self._marks.clear()
-
-    def _on_savepoint(self, _connection: CoreConnection, name: str) -> None:
-        self._marks.append((name, len(self._waiting)))
 
     def _on_rollback_savepoint(self, _connection: CoreConnection, name: str, _context: Any) -> None:
-        for index, (mark, length) in enumerate(self._marks):
-            if mark == name:
-                del self._waiting[length:]
-                del self._marks[index:]
-                return
+        self._waiting = [(task, within) for task, within in self._waiting if name not in within]
+
+
+def _savepoint_names(connection: CoreConnection | None) -> frozenset[str]:
+    """Name the savepoints that are open, by the names which the event of a rollback gives.
+
+    The event of a new savepoint has no name yet, so SQLAlchemy's own records are the only source.
+    """
+    names = set()
+    nested: Any = connection.get_nested_transaction() if connection is not None else None
+    while nested is not None:
+        names.add(nested._savepoint)  # noqa: SLF001
+        nested = nested._previous_nested  # noqa: SLF001
+    return frozenset(names)
 
 
 def raw(target: Any) -> Connection | None:

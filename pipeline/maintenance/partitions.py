@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _INTERVAL_SECONDS = 600.0
 #: How soon to try again after somebody was in the way.
 _RETRY_SECONDS = 60.0
-#: Tasks carried under one lock (some milliseconds), and how many locks in a row: the other duties are due, too.
-_CARRY_LIMIT = 2000
-_BATCHES = 25
+#: Tasks carried under one lock, which takes some milliseconds, and how many locks in a row.
+_CARRY_LIMIT = 500
+_BATCHES = 20
 _CONTINUE_SECONDS = 1.0
 _BEFORE_ALL = -(2**63)
 
@@ -54,7 +54,7 @@ class Partitions:
             self._make(cursor)
             is_done = self._drop(cursor)
             self._interval_seconds = _INTERVAL_SECONDS if is_done else _CONTINUE_SECONDS
-        except errors.LockNotAvailable:
+        except (errors.LockNotAvailable, errors.CheckViolation):
             self._interval_seconds = _RETRY_SECONDS
             log.info("partitions.postponed", again_in=_RETRY_SECONDS)
 

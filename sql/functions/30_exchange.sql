@@ -42,6 +42,7 @@ DECLARE
     v_claim bigint;
     v_scan  timestamptz;
     v_ms    float8;
+    v_rest  int := 0;
 BEGIN
     IF cardinality(p_ids) > 0 OR cardinality(p_done_claims) > 0 THEN
         PERFORM FROM worker WHERE worker_id = p_worker AND session = p_session AND state = 'a' FOR KEY SHARE;
@@ -121,5 +122,11 @@ BEGIN
                          (array_agg(a.patch ORDER BY a.run DESC) FILTER (WHERE a.patch IS NOT NULL OR a.outcome IN ('s', 'f', 'c', 'k')))[1] AS patch
                     FROM attempt a WHERE a.task_id = u.id) h ON true
              WHERE u.run > 1 OR t.id IS NULL;
+        GET DIAGNOSTICS v_rest = ROW_COUNT;
+    END IF;
+    -- A task that is claimed and not handed over would be lost when the batch is closed, one handed over twice would run
+    -- twice. Neither can be (see 90_partition.sql), unless somebody moves rows by hand: then all is undone and repeated.
+    IF v_left + v_rest <> cardinality(v_ids) THEN
+        RAISE EXCEPTION 'claimed % tasks and read %', cardinality(v_ids), v_left + v_rest USING ERRCODE = '40001';
     END IF;
 END $$;

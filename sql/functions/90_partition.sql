@@ -2,6 +2,10 @@
 --
 -- Whoever works on partitions needs locks that nobody else can share. Each function here gives up (55P03) rather than
 -- wait more than 50 ms for one, because everybody else would wait behind it; nothing has happened then.
+--
+-- Rows are moved only while the parent table itself is locked ACCESS EXCLUSIVE. A lock on the partitions is not enough:
+-- a statement learns which partitions there are when it has locked the parent, and then waits for each of them. One that
+-- waited for us would look for a row where it was, and not know the partition where it is.
 
 -- The week an id or a moment belongs to, counted from 2020-01-01, and the first id of a week.
 CREATE OR REPLACE FUNCTION week_of(p_id bigint) RETURNS bigint
@@ -53,6 +57,7 @@ DECLARE
     v_key     text := CASE p_parent WHEN 'task' THEN 'id' WHEN 'attempt' THEN 'task_id' END;
     v_name    text := p_parent || '_w' || p_week;
     v_default text := p_parent || '_default';
+    v_moves   boolean;
 BEGIN
     IF v_key IS NULL THEN
         RAISE EXCEPTION '% has no weekly partitions', p_parent USING ERRCODE = '22023';
@@ -62,9 +67,14 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', v_name, p_parent);
-    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', v_default);
-    EXECUTE format('WITH moved AS (DELETE FROM %1$I WHERE %2$I >= $1 AND %2$I < $2 RETURNING *) INSERT INTO %3$I SELECT * FROM moved',
-                   v_default, v_key, v_name) USING first_id(p_week), first_id(p_week + 1);
+    EXECUTE format('SELECT EXISTS (SELECT FROM %1$I WHERE %2$I >= $1 AND %2$I < $2)', v_default, v_key)
+       INTO v_moves USING first_id(p_week), first_id(p_week + 1);
+    IF v_moves THEN
+        EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', p_parent);
+        EXECUTE format('WITH moved AS (DELETE FROM %1$I WHERE %2$I >= $1 AND %2$I < $2 RETURNING *) INSERT INTO %3$I SELECT * FROM moved',
+                       v_default, v_key, v_name) USING first_id(p_week), first_id(p_week + 1);
+    END IF;
+    -- Locks the default partition; refuses (23514, and nothing has happened) if a row fell into it since we looked.
     EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
                    p_parent, v_name, first_id(p_week), first_id(p_week + 1));
     RETURN true;
@@ -89,8 +99,6 @@ $$;
 -- Move unfinished tasks of a week to task_carry, with the same id: those that workers hold, and up to p_limit of those
 -- that wait and come after id p_after. Returns the last of these; NULL when there are no more. Gives up (55P03) if
 -- somebody else is at it.
--- The lock on the week's own partition is what keeps an exchange from reading the same payload in both places: it
--- has locked all partitions since its first look, until its end.
 CREATE OR REPLACE FUNCTION carry_tasks_v1(p_week bigint, p_after bigint, p_limit int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '50ms'
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -102,7 +110,7 @@ BEGIN
     IF p_week NOT IN (SELECT partition_weeks('task')) THEN
         RETURN NULL;
     END IF;
-    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', 'task_w' || p_week);
+    LOCK TABLE ONLY task IN ACCESS EXCLUSIVE MODE;
     v_waiting := ARRAY(SELECT id FROM ready WHERE id > p_after AND id >= first_id(p_week) AND id < first_id(p_week + 1)
                         ORDER BY id LIMIT p_limit);
     EXECUTE format('WITH moved AS (DELETE FROM %I WHERE id = ANY ($1) RETURNING *) INSERT INTO task_carry SELECT * FROM moved',
@@ -118,8 +126,6 @@ END $$;
 --
 -- What takes time is done under locks that let everybody read, claim and enqueue: they keep out only who would enqueue
 -- a finished task of that week anew, or conclude a run of one. Then everybody is kept out, for the catalog changes.
--- And since what is carried was committed before, a statement that waits for us with an older snapshot finds it in its
--- new place.
 CREATE OR REPLACE FUNCTION drop_week_v1(p_week bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '50ms'
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off

@@ -374,7 +374,7 @@ def test_work_goes_on_after_a_time_in_which_every_statement_timed_out(broker, ec
     with working(broker, threads=2):
         echo.send(0).get_result(block=True)
         messages = [echo.send_with_options(args=(n,), delay=300) for n in range(20)]
-        rows(f"ALTER DATABASE {name} SET statement_timeout = '1us'")
+        rows(f"ALTER DATABASE {name} SET statement_timeout = '1ms'")
         rows("SELECT set_config('statement_timeout', '0', false)")
         rows(others)
         with capture_logs() as logs:

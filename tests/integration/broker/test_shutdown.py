@@ -74,7 +74,7 @@ def test_tasks_given_back_at_a_stop_keep_their_place_in_the_line(broker, gate, r
         note.send(n)
     with working(broker, threads=1) as worker:
         prefetch(broker, worker, 4)
-        eventually(lambda: rows("SELECT coalesce(sum(cardinality(ids)), 0) FROM pipeline.claim") == [(5,)])
+        eventually(lambda: rows("SELECT coalesce(sum(cardinality(ids)), 0) FROM pipeline.claim")[0][0] >= 5)
         stopping = stop_in_background(worker)
         eventually(lambda: rows("SELECT count(*) FROM pipeline.ready") == [(8,)])
         gate.set()

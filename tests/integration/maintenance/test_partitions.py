@@ -296,40 +296,75 @@ def test_a_finished_task_that_is_enqueued_anew_is_not_dropped(cursor, connect, r
 
 @pytest.fixture
 def hub(connect, rows):
-    """Claim as a registered worker does, on a connection that the test ends; returns the ids that got a payload."""
+    """Claim as a registered worker does; returns what was handed over: id, attempt, arguments and patch."""
     worker = rows("SELECT pipeline.register_worker_v1('here', 1, 1, '{default}', '{}')")[0][0]
     nothing = ", ".join(["'{}'"] * 8)
 
     def claim(cursor):
         cursor.execute(
-            f"SELECT id, payload FROM pipeline.exchange_v1({worker}, 1, {nothing}, NULL, false,"
-            " '{}', '{default}', 10, NULL, NULL) WHERE id IS NOT NULL"
+            f"SELECT id, attempt, payload->'args', patch FROM pipeline.exchange_v1({worker}, 1, {nothing}, NULL, false,"
+            " '{}', '{default}', 10, NULL, NULL) WHERE id IS NOT NULL ORDER BY id"
         )
-        return [task for task, payload in cursor.fetchall() if payload]
+        return cursor.fetchall()
 
     yield claim
     rows("DELETE FROM pipeline.claim; UPDATE pipeline.worker SET state = 's'")
 
 
-def test_a_claim_that_waits_for_the_drop_finds_its_payload(hub, connect, rows, old_week, add_task):
-    """An exchange has taken the row and asks for the payload when the week has just gone."""
-    task = add_task(old_week, waits=True)
-    rows("SELECT pipeline.carry_tasks_v1(%s, 0, 100)", old_week)
-    with connect() as keeping, keeping.cursor() as keeper, connect(autocommit=True).cursor() as cursor:
-        keeper.execute("SELECT pipeline.drop_week_v1(%s)", (old_week,))
+@pytest.fixture
+def claim_during(hub, connect, rows):
+    """Claim while a statement about partitions is at work: it has done everything and not yet committed."""
+    claims, keeping = connect(autocommit=True).cursor(), connect()
+    hub(claims)  # its plans are made
+
+    def claim_during(statement, *parameters):
+        keeping.cursor().execute(statement, parameters)
         with ThreadPoolExecutor(1) as pool:
-            claiming = pool.submit(hub, cursor)
+            claiming = pool.submit(hub, claims)
             eventually(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
             keeping.commit()
+            return claiming.result()
 
-            assert claiming.result() == [task]
+    return claim_during
+
+
+def test_a_claim_that_waits_for_the_drop_finds_its_payload_and_its_history(claim_during, rows, old_week, add_task):
+    first = add_task(old_week, waits=True)
+    second = add_task(old_week, waits=True, outcomes="rr")
+    rows("SELECT pipeline.carry_tasks_v1(%s, 0, 100)", old_week)
+
+    found = claim_during("SELECT pipeline.drop_week_v1(%s)", old_week)
+
+    assert found == [(first, 1, [20, 3], None), (second, 3, [20, 3], {"retries": 2})]
+
+
+def test_a_claim_that_waits_for_tasks_to_be_carried_finds_each_once(claim_during, rows, week, old_week, add_task):
+    ids = [
+        add_task(each, waits=True, outcomes=outcomes)
+        for each, outcomes in ((old_week, ""), (old_week, "r"), (week, ""))
+    ]
+    found = claim_during("SELECT pipeline.carry_tasks_v1(%s, 0, 100)", old_week)
+
+    assert [task for task, *_ in found] == sorted(ids)
+
+
+def test_a_claim_that_waits_for_a_partition_finds_what_moved_into_it(claim_during, rows, week, add_task):
+    """Its statement had looked at the clock before the rows were moved, and looks at the new partition only."""
+    rows(f"DROP TABLE pipeline.task_w{week + 2}, pipeline.attempt_w{week + 2}")
+    ids = [add_task(week + 2, waits=True, outcomes=outcomes) for outcomes in ("", "r")]
+
+    found = claim_during(
+        "SELECT pipeline.make_partition_v1('task', %s), pipeline.make_partition_v1('attempt', %s)", week + 2, week + 2
+    )
+
+    assert [(task, attempt) for task, attempt, *_ in found] == [(ids[0], 1), (ids[1], 2)]
 
 
 def test_a_claim_under_way_keeps_its_week_in_place(hub, connect, cursor, rows, old_week, add_task):
     """Or the exchange could read a payload where it was and once more where it is carried to."""
     task = add_task(old_week, waits=True)
     with connect() as claiming, claiming.cursor() as claims:
-        assert hub(claims) == [task]
+        assert [found for found, *_ in hub(claims)] == [task]
 
         with pytest.raises(errors.LockNotAvailable):
             cursor.execute("SELECT pipeline.carry_tasks_v1(%s, 0, 100)", (old_week,))
@@ -342,7 +377,7 @@ def test_a_claim_under_way_keeps_its_week_in_place(hub, connect, cursor, rows, o
 def test_senders_and_workers_go_on_while_weeks_come_and_go(keeper, cursor, add, broker, rows, week, add_task):
     """Everything that is enqueued in between runs once, whatever week it is of."""
     is_over = threading.Event()
-    sent = []
+    sent, old_tasks = [], []
 
     def send():
         while not is_over.is_set():
@@ -355,9 +390,9 @@ def test_senders_and_workers_go_on_while_weeks_come_and_go(keeper, cursor, add, 
             for round_ in range(6):
                 old = week - 6 - round_
                 for table in ("task", "attempt"):
-                    rows(f"SELECT pipeline.make_partition_v1('{table}', %s)", old)
+                    eventually(lambda table=table, week=old: _is_made(rows, table, week))
                 for number in range(20):
-                    add_task(old, waits=True, due_in=1.5 * (number % 2), outcomes="r")
+                    old_tasks.append(add_task(old, waits=True, due_in=1.5 * (number % 2), outcomes="r"))
                     add_task(old, outcomes="s")
                 rows(f"DROP TABLE IF EXISTS pipeline.task_w{week + 2}")
                 eventually(lambda: _is_done(keeper, cursor, rows), within=20)
@@ -368,9 +403,19 @@ def test_senders_and_workers_go_on_while_weeks_come_and_go(keeper, cursor, add, 
 
     assert len(add.seen) == len(sent) + 120
     assert rows("SELECT count(*) FROM pipeline.task_status WHERE state <> 'succeeded'") == [(0,)]
-    carried = rows("SELECT count(*), min(attempt) FROM pipeline.task_status WHERE id < pipeline.first_id(%s)", week - 5)
-    assert carried[0][0] >= 60
-    assert carried[0][1] == 2
+    attempts = rows("SELECT attempt, count(*) FROM pipeline.task_status WHERE id = ANY (%s) GROUP BY 1", old_tasks)
+    carried = rows("SELECT count(*) FROM pipeline.task_carry")[0][0]
+    assert carried >= 10
+    assert attempts[0][0] == 2
+    assert len(attempts) == 1
+
+
+def _is_made(rows, table, week):
+    try:
+        rows("SELECT pipeline.make_partition_v1(%s, %s)", table, week)
+    except errors.LockNotAvailable:  # a sender was in the way
+        return False
+    return True
 
 
 def _is_done(keeper, cursor, rows):
