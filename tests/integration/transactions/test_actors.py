@@ -40,7 +40,9 @@ def book(request) -> Callable[[str], None]:
 
 @pytest.fixture
 def history(rows) -> Callable[[], list[tuple[Any, ...]]]:
-    return lambda: rows("SELECT run, attempt, outcome, error_type FROM pipeline.attempt_history WHERE actor <> 'follow' ORDER BY run")
+    return lambda: rows(
+        "SELECT run, attempt, outcome, error_type FROM pipeline.attempt_history WHERE actor <> 'follow' ORDER BY run"
+    )
 
 
 def conclude_elsewhere(rows, proxy: Any, outcome: str = "l") -> None:
@@ -119,7 +121,9 @@ def test_an_orm_object_that_was_only_added_is_written(broker, booked, worker) ->
     assert booked() == ["a"]
 
 
-def test_an_error_takes_everything_back_and_the_next_run_does_it_all(broker, follow, book, booked, tasks, history) -> None:
+def test_an_error_takes_everything_back_and_the_next_run_does_it_all(
+    broker, follow, book, booked, tasks, history
+) -> None:
     tries = itertools.count(1)
 
     @dramatiq.actor(transactional=True, min_backoff=1)
@@ -300,14 +304,20 @@ def test_a_rescue_that_commits_while_the_run_waits_at_the_fence_wins(broker, boo
     with working(broker, threads=1):
         act.send()
         assert blocked.wait(5)
-        eventually(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"))
+        eventually(
+            lambda: rows(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
         session.commit()
         broker.join("default", timeout=5_000)
 
     assert booked() == []
 
 
-def test_a_rescue_that_gives_up_while_the_run_waits_at_the_fence_loses(broker, book, connect, rows, booked, history) -> None:
+def test_a_rescue_that_gives_up_while_the_run_waits_at_the_fence_loses(
+    broker, book, connect, rows, booked, history
+) -> None:
     session = connect()
     blocked = threading.Event()
 
@@ -325,7 +335,11 @@ def test_a_rescue_that_gives_up_while_the_run_waits_at_the_fence_loses(broker, b
     with working(broker, threads=1):
         act.send()
         assert blocked.wait(5)
-        eventually(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"))
+        eventually(
+            lambda: rows(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
         session.rollback()
         broker.join("default", timeout=5_000)
 
@@ -342,7 +356,9 @@ def paid(rows) -> None:
     rows("CREATE TABLE paid (what text REFERENCES booking DEFERRABLE INITIALLY DEFERRED)")
 
 
-def test_a_deferred_constraint_is_the_tasks_failure_and_is_retried(broker, book, booked, paid, follow, tasks, history) -> None:
+def test_a_deferred_constraint_is_the_tasks_failure_and_is_retried(
+    broker, book, booked, paid, follow, tasks, history
+) -> None:
     tries = itertools.count(1)
 
     @dramatiq.actor(transactional=True, min_backoff=1)
@@ -455,7 +471,9 @@ def test_a_session_killed_before_commit_did_nothing_and_retries_decide(
 
 
 @pytest.mark.parametrize("book_by", [by_session, by_cursor])
-def test_a_commit_whose_answer_was_lost_is_settled_by_the_fence_row(proxy, proxied_broker, rows, booked, book_by) -> None:
+def test_a_commit_whose_answer_was_lost_is_settled_by_the_fence_row(
+    proxy, proxied_broker, rows, booked, book_by
+) -> None:
     """The server committed; the client saw a broken connection. The actor does not run again."""
     ran: list[int] = []
     booked()
@@ -581,7 +599,11 @@ def test_ending_the_transaction_is_refused_and_nothing_of_it_stays(broker, booke
     assert (outcome, error) == ("failed", "TransactionOwned")
 
 
-@pytest.mark.parametrize("end", [OWNED["COMMIT"], OWNED["connection.commit"], OWNED["connection.rollback"]], ids=["text", "commit", "rollback"])
+@pytest.mark.parametrize(
+    "end",
+    [OWNED["COMMIT"], OWNED["connection.commit"], OWNED["connection.rollback"]],
+    ids=["text", "commit", "rollback"],
+)
 def test_an_actor_that_swallows_the_refusal_goes_on_in_its_transaction(broker, booked, worker, end) -> None:
     @dramatiq.actor(transactional=True, max_retries=0)
     def act() -> str:
@@ -597,7 +619,15 @@ def test_an_actor_that_swallows_the_refusal_goes_on_in_its_transaction(broker, b
 
 @pytest.mark.parametrize(
     "harmless",
-    ["SELECT 'COMMIT'", "SELECT 1 AS commit", "/* COMMIT */ SELECT 1", "SELECT $$; COMMIT$$", "SELECT '; COMMIT;'", "PREPARE commit AS SELECT 1", 'SELECT 1 AS "; COMMIT"'],
+    [
+        "SELECT 'COMMIT'",
+        "SELECT 1 AS commit",
+        "/* COMMIT */ SELECT 1",
+        "SELECT $$; COMMIT$$",
+        "SELECT '; COMMIT;'",
+        "PREPARE commit AS SELECT 1",
+        'SELECT 1 AS "; COMMIT"',
+    ],
 )
 def test_a_statement_that_only_mentions_commit_runs(broker, booked, worker, harmless) -> None:
     @dramatiq.actor(transactional=True, max_retries=0)
@@ -701,7 +731,9 @@ def test_savepoints_as_text_take_sends_back_as_postgresql_does_writes(
 # --- where there is no transaction ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ask", [lambda: current_task().session, lambda: current_task().cursor()], ids=["session", "cursor"])
+@pytest.mark.parametrize(
+    "ask", [lambda: current_task().session, lambda: current_task().cursor()], ids=["session", "cursor"]
+)
 def test_an_actor_without_transactional_has_none(broker, worker, ask) -> None:
     @dramatiq.actor(max_retries=0)
     def act() -> None:
@@ -739,7 +771,9 @@ def test_steps_do_not_nest(broker, worker) -> None:
 # --- what the hooks ask for -------------------------------------------------------------------------------------------
 
 
-def test_a_result_that_cannot_be_written_is_the_failure_and_takes_the_writes_back(broker, book, booked, history) -> None:
+def test_a_result_that_cannot_be_written_is_the_failure_and_takes_the_writes_back(
+    broker, book, booked, history
+) -> None:
     """**R**"""
 
     @dramatiq.actor(transactional=True, max_retries=0)
@@ -1007,7 +1041,9 @@ def test_a_cursor_that_cannot_be_written_takes_its_step_back(broker, booked, his
     assert booked() == []
 
 
-def test_a_step_whose_commit_was_lost_is_found_done_or_undone_by_the_next_run(proxy, proxied_broker, rows, booked) -> None:
+def test_a_step_whose_commit_was_lost_is_found_done_or_undone_by_the_next_run(
+    proxy, proxied_broker, rows, booked
+) -> None:
     positions: list[Any] = []
 
     @dramatiq.actor(min_backoff=1)

@@ -473,7 +473,9 @@ def test_many_sends_that_join_sqlalchemy_cost_one_round_trip(database_url, engin
         def cursor(self, *args: Any, cursor_factory: Any = None, **kwargs: Any) -> Any:
             return super().cursor(*args, cursor_factory=Counting, **kwargs)
 
-    counted = create_engine(engine.url, creator=lambda: psycopg2.connect(database_url, connection_factory=CountingConnection))
+    counted = create_engine(
+        engine.url, creator=lambda: psycopg2.connect(database_url, connection_factory=CountingConnection)
+    )
     with Session(counted) if kind == "session" else counted.connect() as joined:
         joined.execute(text("SELECT 1"))
         asked.clear()
@@ -518,7 +520,11 @@ def test_an_enqueue_leaves_no_lock_on_queues_and_lanes(broker, follow, engine, d
     @dramatiq.actor(queue_name="brand-new")
     def fresh() -> None: ...
 
-    target: Any = {"psycopg2": lambda: psycopg2.connect(database_url), "session": lambda: Session(engine), "connection": engine.connect}[kind]()
+    target: Any = {
+        "psycopg2": lambda: psycopg2.connect(database_url),
+        "session": lambda: Session(engine),
+        "connection": engine.connect,
+    }[kind]()
     with pipeline.enlist(target):
         fresh.send()
     held = "SELECT relation::regclass::text, mode FROM pg_locks WHERE relation IN ('pipeline.queue'::regclass, 'pipeline.lane'::regclass) AND mode <> 'AccessShareLock'"
@@ -825,7 +831,10 @@ def two_phase(two_phase_url) -> Iterator[tuple[str, dramatiq.Actor]]:
         def follow(what: str) -> None: ...
 
         broker.sender.ensure_lanes([("default", 0)])
-        for statement in ("CREATE TABLE IF NOT EXISTS booking (what text)", "TRUNCATE booking, pipeline.task, pipeline.ready"):
+        for statement in (
+            "CREATE TABLE IF NOT EXISTS booking (what text)",
+            "TRUNCATE booking, pipeline.task, pipeline.ready",
+        ):
             _execute(two_phase_url, statement)
         yield two_phase_url, follow
 
