@@ -71,6 +71,8 @@ class OwnedTransaction:
 
     def send(self, task: NewTask) -> None:
         """Keep a send until the transaction ends."""
+        if self._session is not None and self._session.in_nested_transaction():
+            self._session.connection()  # sets the savepoint now, which SQLAlchemy puts off until the first statement
         self.sends.append(task)
 
     def savepoint_set(self, name: str) -> None:

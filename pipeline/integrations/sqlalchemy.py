@@ -6,7 +6,7 @@ round trip. Rolling back, also to a savepoint, forgets those that belong to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +19,8 @@ from sqlalchemy.engine import Connection as CoreConnection
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 from sqlalchemy.pool import NullPool
+
+from pipeline.errors import TransactionOwned
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -61,6 +63,13 @@ class _OwnedSession(Session):
     def rollback(self) -> None:
         self._owned.check_owner("rollback")
         super().rollback()
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        try:
+            super().flush(objects)
+        except TransactionOwned as refused:
+            # SQLAlchemy wanted to roll back because of an error of the actor's own, which is the one to tell.
+            raise refused.__context__ or refused from None
 
 
 def close_session(session: Session) -> None:

@@ -15,7 +15,7 @@ from dramatiq.results import ResultFailure
 from sqlalchemy import text
 
 import pipeline
-from pipeline import LeaseLost, PostgresBroker, TransactionOwned, current_task
+from pipeline import LeaseLost, TransactionOwned, current_task
 from pipeline.errors import NotTransactional
 from tests.fixtures.broker import working
 from tests.fixtures.wait import eventually
@@ -390,7 +390,8 @@ def test_a_deferred_constraint_without_retries_is_a_failure_that_can_be_read(bro
     assert history() == [(1, 1, "failed", "ForeignKeyViolation")]
 
 
-def test_a_constraint_that_the_flush_meets_is_the_tasks_failure(broker, booked, rows, history) -> None:
+@pytest.mark.parametrize("when", ["in the actor", "at its end"])
+def test_a_constraint_that_the_flush_meets_is_the_tasks_failure(broker, booked, rows, history, when) -> None:
     from sqlalchemy.orm import declarative_base, mapped_column
     from sqlalchemy.types import Text
 
@@ -403,12 +404,40 @@ def test_a_constraint_that_the_flush_meets_is_the_tasks_failure(broker, booked, 
     @dramatiq.actor(transactional=True, max_retries=0)
     def act() -> str:
         current_task().session.add(Booking(what="a"))
+        if when == "in the actor":
+            current_task().session.flush()
         return "done"
 
     with working(broker), pytest.raises(ResultFailure, match="IntegrityError"):
         act.send().get_result(block=True)
 
-    assert [row[2] for row in history()] == ["failed"]
+    assert history() == [(1, 1, "failed", "IntegrityError")]
+
+
+def test_a_flush_that_fails_inside_a_savepoint_may_be_caught(broker, follow, booked, tasks, rows, worker) -> None:
+    from sqlalchemy.exc import IntegrityError
+    from sqlalchemy.orm import declarative_base, mapped_column
+    from sqlalchemy.types import Text
+
+    rows("INSERT INTO booking VALUES ('a')")
+
+    class Booking(declarative_base()):
+        __tablename__ = "booking"
+        what = mapped_column(Text, primary_key=True)
+
+    @dramatiq.actor(transactional=True, max_retries=0)
+    def act() -> str:
+        session = current_task().session
+        try:
+            with session.begin_nested():
+                follow.send("lost")
+                session.add(Booking(what="a"))
+        except IntegrityError:
+            session.add(Booking(what="b"))
+        return "done"
+
+    assert act.send().get_result(block=True) == "done"
+    assert (booked(), tasks()) == (["a", "b"], [])
 
 
 def test_a_serialization_failure_at_commit_is_retried_until_each_did_it_once(broker, booked, history, rows) -> None:
@@ -673,6 +702,27 @@ def test_begin_nested_takes_its_writes_and_sends_back(broker, follow, booked, ta
 
     assert act.send().get_result(block=True) == "done"
     assert (booked(), tasks()) == (["kept"], ["after", "before", "kept"])
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_send_that_is_the_first_thing_in_a_savepoint_is_taken_back_with_it(
+    broker, follow, tasks, worker, depth
+) -> None:
+    """SQLAlchemy sets a savepoint only when something is executed in it."""
+
+    @dramatiq.actor(transactional=True, max_retries=0)
+    def act() -> str:
+        session = current_task().session
+        outer = session.begin_nested()
+        if depth == 2:
+            session.begin_nested()
+        follow.send("lost")
+        outer.rollback()
+        follow.send("kept")
+        return "done"
+
+    assert act.send().get_result(block=True) == "done"
+    assert tasks() == ["kept"]
 
 
 def test_an_outer_savepoint_takes_back_what_an_inner_one_released(broker, follow, booked, tasks, worker) -> None:

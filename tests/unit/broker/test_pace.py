@@ -1,0 +1,59 @@
+from pipeline.broker.pace import Pace
+
+
+def test_slow_tasks_are_never_prefetched() -> None:
+    pace = Pace(4)
+    for _ in range(100):
+        pace.ended(1.0)
+        pace.claimed(4, 4)
+
+    assert pace.target() == 4
+
+
+def test_tiny_tasks_are_prefetched_more_and_more_up_to_a_limit() -> None:
+    pace = Pace(4)
+    targets = []
+    for _ in range(400):
+        pace.ended(0.0001)
+        pace.claimed(10, 10)
+        targets.append(pace.target())
+
+    assert targets == sorted(targets)
+    assert targets[-1] == 4 + 1024
+
+
+def test_a_lane_with_less_than_was_wanted_grows_nothing() -> None:
+    pace = Pace(4)
+    for _ in range(400):
+        pace.ended(0.0001)
+        pace.claimed(3, 10)
+
+    assert pace.target() == 4
+
+
+def test_one_slow_spell_ends_the_prefetch_at_once() -> None:
+    pace = Pace(4)
+    for _ in range(400):
+        pace.ended(0.0001)
+        pace.claimed(10, 10)
+    for _ in range(10):
+        pace.ended(1.0)
+    pace.claimed(10, 10)
+
+    assert pace.target() == 4
+
+
+def test_as_many_tasks_as_threads_are_never_stalled(monkeypatch) -> None:
+    pace = Pace(4)
+    monkeypatch.setattr("pipeline.broker.pace._STALLED_SECONDS", -1)
+
+    assert not pace.is_stalled(4)
+    assert pace.is_stalled(5)
+
+
+def test_tasks_behind_slow_ones_are_stalled_only_while_nothing_ends(monkeypatch) -> None:
+    pace = Pace(4)
+    pace.ended(0.0001)
+    monkeypatch.setattr("pipeline.broker.pace._STALLED_SECONDS", 60)
+
+    assert not pace.is_stalled(100)
