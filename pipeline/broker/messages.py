@@ -98,9 +98,10 @@ def whole_ms(delay: Any) -> int:
         MessageNotEncodable: It is no number, or none that a calendar could hold.
     """
     try:
-        return round(delay)
+        whole: int = round(delay)
     except (TypeError, ValueError, OverflowError) as error:
         raise MessageNotEncodable(f"The delay {delay!r} is no number of milliseconds") from error
+    return whole
 
 
 def _priority(priority: Any) -> int:
