@@ -7,12 +7,14 @@ round trip. Rolling back, also to a savepoint, forgets those that belong to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary, ref
 
+import psycopg2
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection as CoreConnection
@@ -181,7 +183,7 @@ def _write_sends(session: Session) -> None:
     connection = session.connection()
     if session.in_nested_transaction():
         # Or it is the whole that commits, and a savepoint was left open: then only the connection will tell.
-        event.listen(connection, "commit", sends.write_all, once=True)
+        event.listen(connection, "commit", _as_part_of_the_commit(sends.write_all), once=True)
     else:
         sends.write_all(connection)
 
@@ -225,7 +227,7 @@ class JoinedConnection:
         self._committed = committed
         #: Each with the names of the savepoints it lies in.
         self._waiting: list[tuple[NewTask, frozenset[str]]] = []
-        event.listen(connection, "commit", self._on_commit)
+        event.listen(connection, "commit", _as_part_of_the_commit(self._on_commit))
         event.listen(connection, "rollback", self._on_rollback)
         event.listen(connection, "rollback_savepoint", self._on_rollback_savepoint)
         event.listen(connection, "prepare_twophase", self._on_prepare)
@@ -270,6 +272,21 @@ class JoinedConnection:
 
     def _on_rollback_savepoint(self, _connection: CoreConnection, name: str, _context: Any) -> None:
         self._waiting = [(task, within) for task, within in self._waiting if name not in within]
+
+
+def _as_part_of_the_commit(write: Callable[[CoreConnection], None]) -> Callable[[CoreConnection], None]:
+    """Let a failure end the transaction, as PostgreSQL does when COMMIT fails: SQLAlchemy has let go of it by then, so
+    that nobody could roll back any more."""
+
+    def write_or_roll_back(connection: CoreConnection) -> None:
+        try:
+            write(connection)
+        except BaseException:
+            with suppress(psycopg2.Error):
+                _raw(connection).rollback()
+            raise
+
+    return write_or_roll_back
 
 
 def _savepoint_names(connection: CoreConnection | None) -> frozenset[str]:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 import pipeline
 from pipeline import MessageTooLarge, PostgresBroker
 from pipeline.errors import MessageNotEncodable, SchemaOutdated, TaskIsRunning
+from pipeline.store import workers
 from tests.fixtures.broker import global_broker, working
 from tests.fixtures.wait import eventually
 
@@ -430,6 +431,54 @@ def test_claims_whose_reply_never_came_are_given_back_although_the_first_try_to_
 
         assert message.get_result(block=True, timeout=15_000) is None
     assert rows("SELECT last_value >= 2 FROM failures") == [(True,)]
+
+
+def test_outcomes_that_come_while_the_hub_stumbles_are_kept(broker, rows, monkeypatch) -> None:
+    """Whatever goes wrong in it: here a programming error in a heartbeat."""
+    has_stumbled, may_end = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def slow() -> int:
+        may_end.wait(10)
+        return 7
+
+    with working(broker, threads=1):
+        message = slow.send()
+        eventually(lambda: broker.interrupter.running())
+        beat = broker.hub._beat
+
+        def stumble() -> None:
+            if not has_stumbled.is_set():
+                has_stumbled.set()
+                raise ZeroDivisionError
+            beat()
+
+        monkeypatch.setattr(broker.hub, "_beat", stumble)
+        assert has_stumbled.wait(5)
+        may_end.set()
+        assert message.get_result(block=True, timeout=5_000) == 7
+
+
+def test_tasks_of_a_lane_that_cannot_be_read_at_first_are_given_back_and_run(broker, rows, monkeypatch) -> None:
+    """The claim was made, and then the connection broke: nobody has heard of these tasks."""
+    read, failures = workers.lanes, [psycopg2.OperationalError("injected"), psycopg2.OperationalError("injected")]
+
+    def fail_at_first(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(*arguments)
+
+    @dramatiq.actor
+    def noop() -> None: ...
+
+    with working(broker, threads=2):
+        noop.send().get_result(block=True)
+        monkeypatch.setattr("pipeline.store.workers.lanes", fail_at_first)
+        messages = [noop.send_with_options(priority=3) for _ in range(2)]
+        for message in messages:
+            assert message.get_result(block=True, timeout=5_000) is None
+
+    assert failures == []
 
 
 # --- the schema -------------------------------------------------------------------------------------------------------

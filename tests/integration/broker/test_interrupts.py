@@ -25,9 +25,12 @@ from dramatiq.results import ResultFailure
 
 from pipeline import PostgresBroker, current_task
 from tests.fixtures.broker import working
+from tests.fixtures.scale import IS_LONG
 from tests.fixtures.wait import eventually
 
 IS_TRACED = ("/dramatiq/worker.py", "/dramatiq/broker.py", "/dramatiq/middleware/", "/dramatiq/results/", "/pipeline/")
+
+pytestmark = pytest.mark.untraced
 
 
 class Stop(Interrupt):
@@ -138,13 +141,13 @@ def bystander(broker) -> dramatiq.Actor:
 @pytest.mark.parametrize("kind", ["succeeding", "failing", "sending", "transactional"])
 @pytest.mark.parametrize("strike", [raise_here, raise_by_the_interpreter])
 def test_an_exception_at_any_line_around_a_task_never_loses_it(
-    broker, bystander, rows, strike, kind, request, monkeypatch
+    broker, bystander, rows, strike, kind, monkeypatch
 ) -> None:
     """Also where the interrupter would never raise one: Dramatiq's own TimeLimit in a caller's list may."""
     monkeypatch.setattr("pipeline.broker.hub._TICK_SECONDS", 0.02)  # dead threads are replaced more quickly
     lines = LineByLine(strike)
     actor = ACTORS[kind]()
-    step = 1 if request.config.getoption("markexpr") == "long" else 7
+    step = 1 if IS_LONG else 7
     with traced_threads(lines), working(broker, threads=2):
         left = sweep(broker, lines, rows, task=actor, step=step)
         broker.join("default", timeout=15_000)
@@ -207,7 +210,7 @@ ACTORS = {
 
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_the_interrupter_at_any_line_hits_its_task_or_nobody(broker, bystander, rows, request) -> None:
+def test_the_interrupter_at_any_line_hits_its_task_or_nobody(broker, bystander, rows) -> None:
     """**R** By our own way an exception ends the task it names, or comes too late and is swallowed."""
     struck: list[bool] = []
 
@@ -225,7 +228,7 @@ def test_the_interrupter_at_any_line_hits_its_task_or_nobody(broker, bystander, 
         return n
 
     lines = LineByLine(strike)
-    step = 1 if request.config.getoption("markexpr") == "long" else 5
+    step = 1 if IS_LONG else 5
     with traced_threads(lines), working(broker, threads=1) as worker:
         left = sweep(broker, lines, rows, task=task, step=step)
         assert all(thread.is_alive() for thread in worker.workers)
@@ -235,6 +238,39 @@ def test_the_interrupter_at_any_line_hits_its_task_or_nobody(broker, bystander, 
     assert set(left) == {"succeeded", "failed"}
     assert True in struck
     assert False in struck  # at lines where nobody may be hit any more
+
+
+def test_what_hooks_ask_for_after_an_interruption_between_them_still_belongs_to_the_outcome(broker, rows) -> None:
+    """Dramatiq calls the hooks again, with the interruption as the task's error."""
+
+    class Striking(Middleware):
+        is_armed = True
+
+        def after_process_message(
+            self, broker: Any, message: Any, *, result: Any = None, exception: Any = None
+        ) -> None:
+            if message.actor_name == "task" and self.is_armed:
+                self.is_armed = False
+                raise Stop
+
+    broker.add_middleware(Striking())
+
+    @dramatiq.actor
+    def child(*_: Any) -> None: ...
+
+    @dramatiq.actor(max_retries=0, on_failure="child")
+    def task() -> None: ...
+
+    with working(broker, threads=1):
+        task.send()
+        broker.join("default", timeout=5_000)
+
+    assert rows(
+        "SELECT parent.actor FROM pipeline.task t LEFT JOIN pipeline.task parent ON parent.id = t.parent ORDER BY t.id"
+    ) == [
+        (None,),
+        ("task",),
+    ]
 
 
 # --- where it may be raised -------------------------------------------------------------------------------------------
@@ -573,11 +609,21 @@ def test_an_interruption_while_the_actors_error_is_handled_ends_nothing_but_that
     def fail() -> None:
         raise ValueError
 
+    running_after: list[list[str]] = []
+
+    class Noting(Middleware):
+        def after_ack(self, broker: Any, message: Any) -> None:
+            running_after.append([task.actor for task in broker.interrupter.running()])
+
+        after_nack = after_ack
+
+    broker.add_middleware(Noting())
     with working(broker, threads=1):
         fail.send()
         assert bystander.send(1).get_result(block=True, timeout=10_000) == 1
         broker.join("default", timeout=10_000)
-        assert broker.interrupter.running() == []
+
+    assert running_after == [[], [], []]  # or a later interruption would hit whoever has the thread's number then
 
     assert rows("SELECT outcome FROM pipeline.attempt_history WHERE actor = 'fail' ORDER BY run") == [
         ("interrupted",),

@@ -191,6 +191,7 @@ def test_a_transactional_task_after_a_restart_does_not_pay_for_it(proxy, proxied
         assert ask.send().get_result(block=True, timeout=20_000) == 7
 
 
+@pytest.mark.untraced
 def test_a_time_limit_holds_while_the_database_is_away(proxy, proxied_broker) -> None:
     caught = threading.Event()
     has_begun, never = threading.Event(), threading.Event()

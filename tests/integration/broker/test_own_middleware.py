@@ -137,6 +137,7 @@ def test_another_result_backend_works(make_broker) -> None:
 
 
 @pytest.mark.leaves("thread")
+@pytest.mark.untraced
 def test_dramatiqs_own_time_limit_works(make_broker, rows) -> None:
     limit = middleware.TimeLimit(time_limit=50, interval=10)
     broker = make_broker(middleware=[limit, middleware.Retries(max_retries=0)])

@@ -376,6 +376,26 @@ def _run(business: Any, statement: str) -> None:
         business.session.execute(text(statement))
 
 
+def test_after_sends_that_failed_and_a_rollback_the_program_may_try_again(business, rows, booked, tasks) -> None:
+    """SQLAlchemy writes them at the commit, and has let go of the transaction by then."""
+    rows("CREATE SEQUENCE failures")
+    rows(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('public.failures') = 1 THEN "
+        "RAISE EXCEPTION 'injected' USING ERRCODE = '40001'; END IF; RETURN NEW; END $$"
+    )
+    rows("CREATE TRIGGER fail BEFORE INSERT ON pipeline.ready FOR EACH ROW EXECUTE FUNCTION fail()")
+    business.book("a")
+    with pytest.raises((psycopg2.Error, DBAPIError), match="injected"):
+        business.send("a")
+        business.commit()
+    business.rollback()
+    business.book("a")
+    business.send("a")
+    business.commit()
+
+    assert (booked(), tasks()) == (["a"], ["a"])
+
+
 def test_a_full_queue_of_sends_in_one_transaction_is_all_or_none(business, tasks, rows) -> None:
     for n in range(200):
         business.send(str(n))
