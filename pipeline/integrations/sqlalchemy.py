@@ -275,8 +275,10 @@ class JoinedConnection:
 
 
 def _as_part_of_the_commit(write: Callable[[CoreConnection], None]) -> Callable[[CoreConnection], None]:
-    """Let a failure end the transaction, as PostgreSQL does when COMMIT fails: SQLAlchemy has let go of it by then, so
-    that nobody could roll back any more."""
+    """Let a failure end the transaction, as PostgreSQL does when COMMIT fails.
+
+    SQLAlchemy has let go of it by then, so that nobody could roll back any more.
+    """
 
     def write_or_roll_back(connection: CoreConnection) -> None:
         try:
