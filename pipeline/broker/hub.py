@@ -310,8 +310,12 @@ class Hub(threading.Thread):
             if error is not None:
                 log.error("task.refused", task_id=proxy.message_id, actor=proxy.actor_name, error=str(error))
                 self._inbox.put(_failure(proxy, error))
-            else:
+            elif self._is_claiming:
                 self._worker.work_queue.put((proxy.priority, proxy))
+            else:  # told to stop while the claim was on its way
+                self.give_back(proxy)
+        if not self._is_claiming:
+            self._give_back_unstarted()
 
     def _proxy(self, row: Any) -> tuple[TaskProxy, Exception | None]:
         claim_id, task_id, run, attempt, lane_id, eta, message_id, actor, payload, patch = row
