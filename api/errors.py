@@ -6,7 +6,6 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from flask import Flask, Response, current_app
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
@@ -22,6 +21,7 @@ from pipeline import (
     TaskNotCancellable,
     TaskNotFound,
 )
+from pipeline.logger import get_logger
 
 #: The first class that an error is an instance of decides.
 STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -42,7 +42,7 @@ _KINDS = tuple(kind for kind, _ in STATUSES)
 _DISCREET = (DatabaseUnavailable, OperationalError)
 _RETRY_AFTER_SECONDS = "5"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def init_app(app: Flask) -> None:

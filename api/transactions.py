@@ -12,14 +12,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import structlog
 from flask import Flask, Response, current_app, has_request_context, request
 
 from api.extensions import db
 from pipeline import EnqueueNotCommitted, get_broker
 from pipeline.integrations.sqlalchemy import forget_sends, has_waiting_sends
+from pipeline.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def init_app(app: Flask) -> None:

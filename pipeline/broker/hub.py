@@ -19,7 +19,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import structlog
 
 from pipeline.broker.consumer import QueueFacade, TaskProxy
 from pipeline.broker.floors import Floors
@@ -29,6 +28,7 @@ from pipeline.broker.pace import Pace
 from pipeline.broker.sender import is_transient
 from pipeline.db import migrate
 from pipeline.errors import LeaseLost, PipelineError
+from pipeline.logger import get_logger
 from pipeline.states import Outcome
 from pipeline.store import workers
 
@@ -51,7 +51,7 @@ _POISON_CLASSES = frozenset({"22", "23", "54"})
 #: Classes of transient errors after which the connection can be used again: conflicts, full disks, locks.
 _SOUND_CLASSES = frozenset({"40", "53", "55", "58"})
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Hub(threading.Thread):

@@ -15,8 +15,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import structlog
 from dramatiq.middleware import Interrupt, TimeLimitExceeded
+
+from pipeline.logger import get_logger
 
 if TYPE_CHECKING:
     from pipeline.context import CurrentTask
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 #: Turns of a loop, each of which is a point where a pending exception arrives.
 _TURNS = 100
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Interrupter:

@@ -13,10 +13,9 @@ import time
 from os import getpid
 from typing import TYPE_CHECKING
 
-import structlog
-
 from pipeline.db.pool import DISCONNECTED
 from pipeline.errors import PipelineError
+from pipeline.logger import get_logger
 
 if TYPE_CHECKING:
     from pipeline.db.pool import Pool
@@ -26,7 +25,7 @@ _BURST = 20.0
 #: The thread ends when it had nothing to send for so long.
 _IDLE_SECONDS = 1.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Notifier:

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import structlog
 from dramatiq.rate_limits import RateLimiterBackend
 
 from pipeline.db.embedded import database_url
 from pipeline.db.pool import DISCONNECTED, Deadline, Pool
 from pipeline.db.statements import load
 from pipeline.errors import DatabaseUnavailable
+from pipeline.logger import get_logger
 from pipeline.settings import Settings, get_settings
 from pipeline.store import rate_limits
 
@@ -29,7 +29,7 @@ _LONGEST_PAUSE_SECONDS = 0.25
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class PostgresRateLimiterBackend(RateLimiterBackend):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq_pg
 import psycopg2
-import structlog
 from dramatiq.message import get_encoder
 from dramatiq.results import ResultMissing, ResultTimeout
 from dramatiq.results.backend import DEFAULT_TIMEOUT
@@ -18,6 +17,7 @@ from pipeline.context import StoredResult, find_current_task
 from pipeline.db.pool import DISCONNECTED, Deadline, Pool
 from pipeline.db.statements import load
 from pipeline.errors import DatabaseUnavailable
+from pipeline.logger import get_logger
 from pipeline.settings import Settings, get_settings
 from pipeline.store import results
 
@@ -32,7 +32,7 @@ _FAILURE_CHARACTERS = 16_384
 _FIRST_POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.1
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class PostgresResultBackend(dramatiq_pg.PostgresBackend):

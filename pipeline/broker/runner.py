@@ -20,12 +20,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import structlog
 
 from pipeline.broker.outcome import concluded, describe, encode_extra
 from pipeline.broker.transaction import CommitUnknown, OwnedTransaction
 from pipeline.context import Capture, CurrentTask, capturing, enter_task
 from pipeline.errors import DatabaseUnavailable, LeaseLost
+from pipeline.logger import get_logger
 from pipeline.states import Outcome
 from pipeline.store import tasks
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Hooks = Callable[[Any, BaseException | None], None]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Runner:

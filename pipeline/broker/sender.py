@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg2
-import structlog
 from psycopg2 import errorcodes
 
 from pipeline.broker.messages import as_json
 from pipeline.db.pool import DISCONNECTED, Deadline
 from pipeline.errors import DatabaseUnavailable, MessageNotEncodable, SchemaOutdated, TaskIsRunning
+from pipeline.logger import get_logger
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _TASK_IS_RUNNING = "PQ003"
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
 _READ_ONLY = errorcodes.READ_ONLY_SQL_TRANSACTION
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def is_transient(error: psycopg2.Error) -> bool:

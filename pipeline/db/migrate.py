@@ -30,7 +30,6 @@ from itertools import pairwise
 from typing import Any
 
 import psycopg2
-import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 writes its classes in small letters
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -38,6 +37,7 @@ from pipeline.db.connection import connect
 from pipeline.db.sources import ROOT, SqlFile, read_folder, render
 from pipeline.db.statements import Statements, load
 from pipeline.errors import ConfigurationError, MigrationChanged, SchemaOutdated
+from pipeline.logger import get_logger
 
 _LOOK_SECONDS = 0.1
 
@@ -45,7 +45,7 @@ _NAME = re.compile(r"^migrations/(\d{4})_([a-z0-9_]+)\.sql$")
 _HEADER = re.compile(r"^-- *(phase|transaction): *(\w+) *$")
 _NEXT_STATEMENT = re.compile(r"^-- next statement\b.*$", re.MULTILINE)
 
-logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class Phase(StrEnum):

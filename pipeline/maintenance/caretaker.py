@@ -16,11 +16,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg2
-import structlog
 from psycopg2 import sql as identifiers
 
 from pipeline.db.connection import connect
 from pipeline.errors import PipelineError
+from pipeline.logger import get_logger
 from pipeline.maintenance.inbox_adopter import InboxAdopter
 from pipeline.maintenance.partitions import Partitions
 from pipeline.maintenance.purger import Purger
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 1.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Broker(Protocol):

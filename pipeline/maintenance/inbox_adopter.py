@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import structlog
 
+from pipeline.logger import get_logger
 from pipeline.store import inbox, tasks
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _TIMED_OUT = "55P03"
 #: SQLSTATE classes that are about the connection or the server and not about the inbox.
 _OF_THE_SERVER = frozenset({"08", "40", "53", "57", "58"})
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class InboxAdopter:

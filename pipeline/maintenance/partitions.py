@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from psycopg2 import errors
 
+from pipeline.logger import get_logger
 from pipeline.store import retention
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _BATCHES = 20
 _CONTINUE_SECONDS = 1.0
 _BEFORE_ALL = -(2**63)
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Partitions:

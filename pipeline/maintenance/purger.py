@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import structlog
 from psycopg2 import errors
 
+from pipeline.logger import get_logger
 from pipeline.store import inbox, retention
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _INTERVAL_SECONDS = 600.0
 _RETRY_SECONDS = 5.0
 _LIMIT = 5000
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Purger:

@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from psycopg2 import errors
 
+from pipeline.logger import get_logger
 from pipeline.store import workers
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _QUICK_PART = 0.2
 #: After so many failed rescues the database sessions of the worker are ended.
 _PATIENCE = 2
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 import dramatiq
-import structlog
 
 from pipeline import logs
 from pipeline.broker.broker import PostgresBroker
 from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.logger import get_logger
 from pipeline.settings import get_settings
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan, split_queues
 from pipeline.supervisor.report import Reporter
@@ -28,7 +28,7 @@ _FIRST_LOOK_SECONDS = 0.02
 #: How often an idle thread looks whether it shall stop.
 _IDLE_MS = 250
 
-log = structlog.get_logger("pipeline.supervisor.child")  # run as a program, its name would be __main__
+log = get_logger("pipeline.supervisor.child")  # run as a program, its name would be __main__
 
 
 @click.command()

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg2
-import structlog
 
 from pipeline.db.connection import connect
 from pipeline.db.statements import load
 from pipeline.errors import PipelineError
+from pipeline.logger import get_logger
 from pipeline.settings import environment
 from pipeline.store import workers
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan
@@ -37,7 +37,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 #: What a stopping process may take beyond the time its tasks have, to write their outcomes.
 _GRACE_SECONDS = 15.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ import dramatiq
 import psycopg2
 import pytest
 from dramatiq.errors import QueueNotFound
-from structlog.testing import capture_logs
 
 import pipeline
 from pipeline import MessageTooLarge, PostgresBroker
 from pipeline.errors import MessageNotEncodable, SchemaOutdated, TaskIsRunning
 from pipeline.store import workers
 from tests.fixtures.broker import global_broker, working
+from tests.fixtures.logs import captured_logs
 from tests.fixtures.wait import eventually
 
 # --- at send ----------------------------------------------------------------------------------------------------------
@@ -378,7 +378,7 @@ def test_work_goes_on_after_a_time_in_which_every_statement_timed_out(broker, ec
         rows(f"ALTER DATABASE {name} SET statement_timeout = '1ms'")
         rows("SELECT set_config('statement_timeout', '0', false)")
         rows(others)
-        with capture_logs() as logs:
+        with captured_logs() as logs:
             eventually(lambda: any("statement timeout" in str(entry.get("error")) for entry in logs), within=10)
         rows(f"ALTER DATABASE {name} RESET statement_timeout")
         rows(others)
@@ -515,7 +515,7 @@ def test_a_worker_on_an_older_schema_claims_nothing_and_names_the_command(broker
     echo.send()
     rows("CREATE TABLE kept AS SELECT * FROM pipeline.schema_migration")
     rows("DELETE FROM pipeline.schema_migration")
-    with capture_logs() as logs, working(broker):
+    with captured_logs() as logs, working(broker):
         eventually(lambda: any("pipeline migrate" in str(entry.get("error")) for entry in logs))
         assert rows("SELECT 1 FROM pipeline.worker") == []
         assert rows("SELECT state FROM pipeline.task_status") == [("queued",)]

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from pipeline.db.statements import load
 from pipeline.maintenance.inbox_adopter import InboxAdopter
+from tests.fixtures.logs import captured_logs
 
 WHERE = ("dramatiq", "")
 
@@ -225,7 +225,7 @@ def test_a_crash_in_the_middle_loses_nothing(put, announce, message, adopt, conn
 
 
 def test_without_an_inbox_it_says_so_once_and_looks_rarely(adopter, cursor):
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         adopter.run(cursor)
         adopter.run(cursor)
 
@@ -237,7 +237,7 @@ def test_an_inbox_that_appears_is_used(adopter, cursor, rows):
     adopter.run(cursor)
     rows(dramatiq_pg.generate_init_sql())
 
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         adopter.run(cursor)
 
     assert [each["event"] for each in logs] == ["inbox.found"]
@@ -247,7 +247,7 @@ def test_an_inbox_that_appears_is_used(adopter, cursor, rows):
 def test_a_table_that_only_has_the_name_is_passed_over(adopter, cursor, rows):
     rows("CREATE SCHEMA dramatiq; CREATE TABLE dramatiq.queue (id int)")
 
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         adopter.run(cursor)
 
     assert [each["event"] for each in logs] == ["inbox.unused"]

@@ -10,9 +10,9 @@ import dramatiq
 import psycopg2
 import pytest
 from psycopg2 import errors
-from structlog.testing import capture_logs
 
 from tests.fixtures.broker import working
+from tests.fixtures.logs import captured_logs
 from tests.fixtures.wait import eventually
 
 PAYLOAD = '{"args": [1, 2], "kwargs": {}, "options": {}, "message_timestamp": 0}'
@@ -46,7 +46,7 @@ def test_two_weeks_ahead_are_made(keeper, cursor, rows, weeks, week):
     for table in ("task", "attempt"):
         rows(f"DROP TABLE pipeline.{table}_w{week + 2}")
 
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         keeper.run(cursor)
         keeper.run(cursor)
 
@@ -193,7 +193,7 @@ def test_a_week_is_dropped_and_what_is_unfinished_carried(keeper, cursor, rows, 
     concluded = add_task(old_week, is_held=True, outcomes="s")
     rows("UPDATE pipeline.claim SET runs = '{1}' WHERE ids = %s", [concluded])  # concluded, its batch not yet closed
 
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         keeper.run(cursor)
 
     assert logs == [{"event": "week.dropped", "week": old_week, "carried": 3, "log_level": "info"}]

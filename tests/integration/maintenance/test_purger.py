@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import dramatiq_pg
 import pytest
-from structlog.testing import capture_logs
+
+from tests.fixtures.logs import captured_logs
 
 
 def _count(rows, table):
@@ -22,7 +23,7 @@ def test_ended_workers_go_after_a_day(purger, cursor, rows):
             age,
         )
 
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         purger.run(cursor)
 
     assert _count(rows, "worker") == 1

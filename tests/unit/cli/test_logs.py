@@ -13,6 +13,7 @@ from dramatiq.broker import MessageProxy
 
 from pipeline import logs
 from pipeline.context import enter_task
+from pipeline.logger import get_logger
 from pipeline.settings import Settings
 
 MESSAGE = Message("mail", "send_email", ("secret@example.com",), {"body": "secret"}, {}, "an-id")
@@ -37,13 +38,17 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., list[Any
 def test_our_lines_and_those_of_others_have_one_form(lines: Any) -> None:
     written = lines(log_format="json")
 
-    structlog.get_logger("pipeline.broker").warning("worker.rescued", worker_id=7)
+    get_logger("pipeline.broker").warning("worker.rescued", worker_id=7)
+    structlog.get_logger("actors.mail").warning("mail.sent", count=3)
     logging.getLogger("somebody").error("could not %s", "do it")
 
-    ours, theirs = map(json.loads, written())
+    ours, an_actors, theirs = map(json.loads, written())
     assert (ours["event"], ours["worker_id"], ours["level"]) == ("worker.rescued", 7, "warning")
+    assert (an_actors["event"], an_actors["count"], an_actors["logger"]) == ("mail.sent", 3, "actors.mail")
     assert (theirs["event"], theirs["logger"], theirs["level"]) == ("could not do it", "somebody", "error")
-    assert ours.keys() >= {"timestamp", "logger"} <= theirs.keys()
+    for line in (ours, an_actors, theirs):
+        assert line.keys() >= {"timestamp", "logger"}
+        assert not any(key.startswith("_") for key in line)
 
 
 @pytest.mark.parametrize("message", [MESSAGE, MessageProxy(MESSAGE)])
@@ -64,7 +69,7 @@ def test_a_traceback_shows_no_values(lines: Any) -> None:
     try:
         body.index("x")
     except ValueError:
-        structlog.get_logger("x").exception("task.failed")
+        get_logger("x").exception("task.failed")
 
     text = "\n".join(written())
     assert "ValueError: substring not found" in text
