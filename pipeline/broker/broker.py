@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import dramatiq_pg
 from dramatiq.common import q_name
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
-from dramatiq.middleware import Callbacks, GroupCallbacks, Middleware, MiddlewareError, Pipelines
-from dramatiq.results import Results
+from dramatiq.middleware import Middleware
 
 from pipeline.broker.engine import Engine
 from pipeline.broker.enlist import Joined, join, joined, joining
+from pipeline.broker.hooks import Hooks
 from pipeline.broker.interrupter import Interrupter
 from pipeline.broker.messages import as_adopted, as_json, encode, whole_ms
 from pipeline.broker.notify import Notifier
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 #: Options a message must not carry into the store: the row holds them, and Dramatiq would act on them again.
 _OWN_OPTIONS = ("eta",)
-
-#: Whose failure after a task would lose its result or what comes next.
-_ESSENTIAL = (Callbacks, GroupCallbacks, Pipelines, Results)
 
 
 class PostgresBroker(dramatiq_pg.PostgresBroker):
@@ -82,7 +79,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             self.settings.inbox_prefix if inbox_prefix is None else inbox_prefix,
         )
         self._given_url = url
-        self._hooks: dict[str, list[Any]] = {}
+        self._hooks = Hooks(self)
         self._joins: list[Callable[[], Any]] = []
         #: Called by name at the points where a crash is most interesting. For tests.
         self.probe: Callable[[str, Any], None] | None = None
@@ -145,7 +142,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
 
     def add_middleware(self, middleware: Middleware, **where: Any) -> None:
         """Add a middleware; see Dramatiq."""
-        self._hooks.clear()
+        self._hooks.forget()
         super().add_middleware(middleware, **where)
 
     def declare_queue(self, queue_name: str) -> None:
@@ -269,18 +266,12 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     # --- hooks ----------------------------------------------------------------------------------------------------
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Call the hooks of a signal, those only that a middleware overrides."""
+        """Call the hooks of a signal, after what the engine itself does at it."""
         if signal == "process_message":
             self._runner.begin(args[0])
         elif signal in {"ack", "nack"}:
             self.interrupter.end_if_running()
-        for middleware, hook in self._hooks_of("before_" + signal):
-            try:
-                hook(self, *args, **kwargs)
-            except (MiddlewareError, ConfigurationError):
-                raise
-            except Exception:
-                self.logger.critical("Unexpected failure in before_%s of %r.", signal, middleware, exc_info=True)
+        self._hooks.call_before(signal, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call the hooks of a signal; those that end a run have its outcome captured."""
@@ -288,46 +279,22 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             proxy = args[0]
             self._runner.finish(proxy, kwargs.get("result"), kwargs.get("exception"), self._after_process(proxy))
         elif signal == "skip_message":
-            self._runner.skip(args[0], lambda: self._call_after(signal, *args))
+            self._runner.skip(args[0], lambda: self._hooks.call_after(signal, *args))
         elif signal == "nack":
-            self._runner.nack(args[0], lambda: self._call_after(signal, *args))
+            self._runner.nack(args[0], lambda: self._hooks.call_after(signal, *args))
             self.hub.put(args[0])
         else:
-            self._call_after(signal, *args, **kwargs)
+            self._hooks.call_after(signal, *args, **kwargs)
 
     def _after_process(self, proxy: Any) -> Callable[[Any, BaseException | None], None]:
-        return lambda result, error: self._call_after(
+        return lambda result, error: self._hooks.call_after(
             "process_message", proxy, **({"result": result} if error is None else {"exception": error})
         )
-
-    def _call_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Call the hooks in reverse order.
-
-        Dramatiq swallows their exceptions, and so do we; but where a hook of Dramatiq's makes a result or a next step,
-        its exception becomes the task's own, or the task would have succeeded with its next step gone.
-        """
-        for middleware, hook in reversed(self._hooks_of("after_" + signal)):
-            try:
-                hook(self, *args, **kwargs)
-            except Exception as error:
-                if signal == "process_message" and isinstance(middleware, _ESSENTIAL):
-                    args[0].task.capture.error = error
-                self.logger.critical("Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True)
 
     def emit_point(self, name: str, proxy: Any) -> None:
         """Tell a test that a run has come to a point where a crash is interesting."""
         if self.probe is not None:
             self.probe(name, proxy)
-
-    def _hooks_of(self, name: str) -> list[Any]:
-        hooks = self._hooks.get(name)
-        if hooks is None:
-            hooks = self._hooks[name] = [
-                (middleware, getattr(middleware, name))
-                for middleware in self.middleware
-                if _overrides(middleware, name)
-            ]
-        return hooks
 
     # --- consume --------------------------------------------------------------------------------------------------
 
@@ -412,11 +379,6 @@ def _run_again(task: CurrentTask, delay_ms: int, options: dict[str, Any]) -> Non
         task.capture.next_run = next_run
     else:
         task.next_run = next_run
-
-
-def _overrides(middleware: Any, name: str) -> bool:
-    """Tell whether a middleware does something at a signal; most do nothing at most of them."""
-    return getattr(type(middleware), name, None) is not getattr(Middleware, name, None) or name in vars(middleware)
 
 
 _claimed_inbox: list[tuple[str, str]] = []

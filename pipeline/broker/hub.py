@@ -7,10 +7,7 @@ system answers at once. The hub also beats the worker's heart, and is the only o
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import socket
 import threading
 import time
 from collections import Counter, deque
@@ -22,21 +19,18 @@ import psycopg2
 
 from pipeline.broker.consumer import QueueFacade, TaskProxy
 from pipeline.broker.floors import Floors
+from pipeline.broker.identity import Identity
 from pipeline.broker.messages import decode, is_adopted
 from pipeline.broker.outcome import Conclusion, as_arguments, concluded, describe, encode_extra, given_back
 from pipeline.broker.pace import Pace
-from pipeline.broker.sender import is_transient
-from pipeline.db import migrate
 from pipeline.errors import LeaseLost, PipelineError
 from pipeline.logger import get_logger
 from pipeline.states import Outcome
-from pipeline.store import workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dramatiq import Worker
-    from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.store.workers import Lane
@@ -45,11 +39,8 @@ if TYPE_CHECKING:
 _BATCH = 1000
 _TICK_SECONDS = 1.0
 _SHORTEST_POLL_SECONDS = 0.001
-_LEASE_LOST = "PQ002"
 #: SQLSTATE classes that one row of a batch can cause: data, constraints, limits.
 _POISON_CLASSES = frozenset({"22", "23", "54"})
-#: Classes of transient errors after which the connection can be used again: conflicts, full disks, locks.
-_SOUND_CLASSES = frozenset({"40", "53", "55", "58"})
 
 log = get_logger(__name__)
 
@@ -62,11 +53,9 @@ class Hub(threading.Thread):
         self._broker = broker
         self._worker = worker
         self._settings = broker.settings
-        self.worker_id = 0
+        self._identity = Identity(broker, worker.worker_threads)
         #: Set when a thread died under a task: a supervisor should replace this process.
         self.needs_recycling = False
-        self._session = 0
-        self._connection: Connection | None = None
         self._inbox: SimpleQueue[TaskProxy | Conclusion | None] = SimpleQueue()
         self._pending: deque[Conclusion] = deque()
         self._held: dict[int, TaskProxy] = {}
@@ -87,6 +76,16 @@ class Hub(threading.Thread):
         self._next_tick = 0.0
 
     # --- called from other threads ------------------------------------------------------------------------------------
+
+    @property
+    def worker_id(self) -> int:
+        """The id under which this process works now; 0 before it is registered and after it lost its lease."""
+        return self._identity.worker_id
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether the database was there when it was last asked."""
+        return self._identity.is_connected
 
     def facade(self, queue: str, timeout_ms: int) -> QueueFacade:
         """Make the consumer that Dramatiq holds for a queue."""
@@ -143,13 +142,13 @@ class Hub(threading.Thread):
                 log.warning(
                     "hub.interrupted", worker_id=self.worker_id, error=str(error).strip(), retry_in=round(pause, 2)
                 )
-                self._disconnect_if_broken(error)
+                self._identity.disconnect_if_broken(error)
                 self._take_in(self._wait(random.uniform(pause / 2, pause)))  # noqa: S311
                 pause = min(pause * 2, 2.0)
                 self._tick_if_due()
             except Exception:
                 log.exception("hub.failed", worker_id=self.worker_id)
-                self._disconnect()
+                self._identity.disconnect()
                 self._take_in(self._wait(1.0))
         self._end()
 
@@ -254,8 +253,6 @@ class Hub(threading.Thread):
                 self._isolate(batch, error)
                 return 0
             self._pending.extendleft(reversed(batch))
-            if error.pgcode == _LEASE_LOST:
-                raise LeaseLost from error
             raise
         except ValueError as error:  # psycopg2 refuses the text
             if not batch:
@@ -275,18 +272,13 @@ class Hub(threading.Thread):
         arguments = as_arguments(batch)
         floor_lanes, floors = self._floors.arguments() if want > 0 else (None, None)
         arguments |= {
-            "worker": self.worker_id,
-            "session": self._session,
             "done_claims": "{" + ",".join(map(str, done)) + "}",
             "queues": self._claimable(),
             "want": want,
             "floor_lanes": floor_lanes,
             "floors": floors,
         }
-        with self._cursor() as cursor:
-            cursor.execute(self._broker.sql["exchange"], arguments)
-            rows: list[Any] = cursor.fetchall()
-            return rows
+        return self._identity.exchange(arguments)
 
     def _isolate(self, batch: list[Conclusion], error: Exception) -> None:
         """Halve a batch that PostgreSQL refused until the bad outcome stands alone; that one becomes a failure."""
@@ -333,8 +325,7 @@ class Hub(threading.Thread):
 
     def _lane(self, lane_id: int) -> Lane:
         if lane_id not in self._lanes:
-            with self._cursor() as cursor:
-                self._lanes = workers.lanes(self._broker.sql, cursor)
+            self._lanes = self._identity.lanes()
         return self._lanes[lane_id]
 
     def _give_back_unstarted(self) -> None:
@@ -346,56 +337,12 @@ class Hub(threading.Thread):
                 queue.task_done()
                 self.give_back(proxy)
 
-    # --- identity -----------------------------------------------------------------------------------------------------
+    # --- the worker's life --------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        """Open the connection; register as a new worker, or begin a new session of this one."""
-        if self._connection is not None:
-            return
-        migrate.check(self._broker.url, self._broker.schema)
-        self._connection = self._broker.pool.open()
-        try:
-            self._identify()
-        except BaseException:
-            self._disconnect()  # or the next exchange would go out on a session that was never begun
-            raise
-        self._next_beat = time.monotonic() + self._settings.beat_seconds
-
-    def _identify(self) -> None:
-        if self.worker_id:
-            for pool in (self._broker.pool, self._broker.transactions):
-                pool.drop_idle()  # what broke our connection has most likely broken these
-            with self._cursor() as cursor:
-                known_claims = [*self._open_claims, *self._done_claims]
-                session = workers.resume(self._broker.sql, cursor, self.worker_id, known_claims)
-            if session is None:
-                raise LeaseLost
-            self._session = session
-            log.info("worker.resumed", worker_id=self.worker_id, session=session)
-        else:
-            self._register()
-
-    def _register(self) -> None:
-        queues = sorted(self._broker.get_declared_queues())
-        actors = self._broker.actors.values()
-        for lane in {(actor.queue_name, actor.priority) for actor in actors} | {(queue, 0) for queue in queues}:
-            self._broker.sender.ensure_lanes([lane])
-        with self._cursor() as cursor:
-            workers.register_actors(
-                self._broker.sql,
-                cursor,
-                json.dumps([{"name": a.actor_name, "queue": a.queue_name, "priority": a.priority} for a in actors]),
-            )
-            self.worker_id = workers.register(
-                self._broker.sql,
-                cursor,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                threads=self._worker.worker_threads,
-                queues=queues,
-            )
-        self._session = 1
-        log.info("worker.started", worker_id=self.worker_id, queues=queues)
+        if not self._identity.is_connected:
+            self._identity.connect([*self._open_claims, *self._done_claims])
+            self._next_beat = time.monotonic() + self._settings.beat_seconds
 
     def _abandon(self) -> None:
         """Start over as a new worker: everything that was claimed belongs to others now."""
@@ -406,15 +353,12 @@ class Hub(threading.Thread):
         self._open_claims.clear()
         self._done_claims.clear()
         self._pending.clear()
-        self.worker_id = 0
-        self._disconnect()
+        self._identity.forget()
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self._settings.beat_seconds
         running = [proxy.id for proxy in list(self._held.values()) if proxy.started_at is not None]
-        with self._cursor() as cursor:
-            if not workers.beat(self._broker.sql, cursor, self.worker_id, running, self._claimable()):
-                raise LeaseLost
+        self._identity.beat(running, self._claimable())
 
     def _tick_if_due(self) -> None:
         """Once a second, also while the database is away: time limits, and threads that are gone."""
@@ -436,32 +380,10 @@ class Hub(threading.Thread):
     def _end(self) -> None:
         """Say goodbye; if nobody hears it, the lease runs out."""
         try:
-            if self._connection is None:
-                self._connection = self._broker.pool.open()
-            if self.worker_id:
-                with self._cursor() as cursor:
-                    workers.end(self._broker.sql, cursor, self.worker_id)
-                log.info("worker.stopped", worker_id=self.worker_id)
+            self._identity.end()
         except (psycopg2.Error, PipelineError) as error:
             log.warning("worker.not_ended", worker_id=self.worker_id, error=str(error).strip())
-        self._disconnect()
-
-    def _cursor(self) -> Any:
-        assert self._connection is not None  # noqa: S101 - only called between _connect and _disconnect
-        return self._connection.cursor()
-
-    def _disconnect_if_broken(self, error: Exception) -> None:
-        """Keep a connection whose statement merely failed; another session would only be noise."""
-        code = getattr(error, "pgcode", None) or ""
-        is_sound = code[:2] in _SOUND_CLASSES and isinstance(error, psycopg2.Error) and is_transient(error)
-        if self._connection is not None and (self._connection.closed or not is_sound):
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with suppress(psycopg2.Error):
-                self._connection.close()
-            self._connection = None
+        self._identity.disconnect()
 
 
 def _conclusion_of(proxy: TaskProxy) -> Conclusion:

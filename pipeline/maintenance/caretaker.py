@@ -58,7 +58,8 @@ class Broker(Protocol):
 class Hub(Protocol):
     """What the caretaker needs of the hub."""
 
-    worker_id: int
+    @property
+    def worker_id(self) -> int: ...
 
     def wake(self) -> None: ...
 

@@ -57,6 +57,13 @@ def beat(sql: Mapping[str, str], cursor: Cursor, worker_id: int, running: Iterab
     return value
 
 
+def exchange(sql: Mapping[str, str], cursor: Cursor, arguments: Mapping[str, Any]) -> list[Any]:
+    """Write a batch of outcomes and claim; return the header row and one row per claimed run, see ``exchange_v1``."""
+    cursor.execute(sql["exchange"], arguments)
+    rows: list[Any] = cursor.fetchall()
+    return rows
+
+
 def resume(sql: Mapping[str, str], cursor: Cursor, worker_id: int, known_claims: Iterable[int]) -> int | None:
     """Begin a new session; return its number, None if the worker was declared dead."""
     cursor.execute(sql["resume_worker"], {"worker": worker_id, "known_claims": list(known_claims)})

@@ -13,9 +13,6 @@ from tests.architecture.tree import Source, python, sources
 MODULE_LINES = 400
 FUNCTION_STATEMENTS = 40
 
-#: Modules that are longer than they should be, and how long they may be until somebody divides them. Shrink only.
-TOO_LONG = {"pipeline/broker/hub.py": 480, "pipeline/broker/broker.py": 450}
-
 #: The only place in which threads sleep: tests that wait for a condition.
 MAY_SLEEP = {"tests/fixtures/wait.py"}
 
@@ -61,14 +58,7 @@ def sleeps(source: Source) -> list[int]:
 def test_no_module_is_too_long() -> None:
     lengths = {source.name: len(source.lines) for source in OURS}
 
-    assert {name: lines for name, lines in lengths.items() if lines > TOO_LONG.get(name, MODULE_LINES)} == {}
-
-
-@pytest.mark.parametrize("name", TOO_LONG)
-def test_every_exception_of_length_is_needed(name: str) -> None:
-    (source,) = (source for source in OURS if source.name == name)
-
-    assert len(source.lines) > MODULE_LINES
+    assert {name: lines for name, lines in lengths.items() if lines > MODULE_LINES} == {}
 
 
 def test_no_function_is_too_long() -> None:

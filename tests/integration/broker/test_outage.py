@@ -131,7 +131,7 @@ def test_a_task_that_ends_while_the_database_is_away_is_concluded_once_when_it_i
         assert has_begun.wait(5)
         proxy.cut()
         may_end.set()
-        eventually(lambda: proxied_broker.hub._connection is None)
+        eventually(lambda: not proxied_broker.hub.is_connected)
         proxy.restore()
         eventually(lambda: rows("SELECT 1 FROM pipeline.attempt"), within=10)
 
@@ -186,7 +186,7 @@ def test_a_transactional_task_after_a_restart_does_not_pay_for_it(proxy, proxied
     with working(proxied_broker, threads=2):
         assert ask.send().get_result(block=True) == 7
         proxy.cut()
-        eventually(lambda: proxied_broker.hub._connection is None)
+        eventually(lambda: not proxied_broker.hub.is_connected)
         proxy.restore()
         assert ask.send().get_result(block=True, timeout=20_000) == 7
 

@@ -147,7 +147,7 @@ def test_stopping_while_the_database_is_away_ends_within_its_deadline(proxy, pro
     eventually(lambda: proxied_broker.interrupter.running())
     hub = proxied_broker.hub
     proxy.cut()
-    eventually(lambda: hub._connection is None)
+    eventually(lambda: not hub.is_connected)
     may_end.set()
     assert has_ended.wait(5)
 
@@ -169,7 +169,7 @@ def test_stopping_an_idle_worker_while_the_database_is_away_is_quick(proxy, prox
         noop.send().get_result(block=True)
         eventually(lambda: rows("SELECT 1 FROM pipeline.claim") == [])
         proxy.cut()
-        eventually(lambda: proxied_broker.hub._connection is None)
+        eventually(lambda: not proxied_broker.hub.is_connected)
         began = time.monotonic()
     assert time.monotonic() - began < 8
     rows("UPDATE pipeline.worker SET state = 's'")  # its lease would have run out

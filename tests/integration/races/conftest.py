@@ -84,8 +84,8 @@ def hold_up(session: Callable[..., Session], db: Session) -> HoldUp:
     def holding(broker: PostgresBroker) -> Iterator[Session]:
         blocker = session(open_transaction=True)
         blocker.ask("SELECT worker_id FROM pipeline.worker WHERE state = 'a' FOR UPDATE")
-        assert broker.hub._connection is not None
-        hub_pid = broker.hub._connection.info.backend_pid
+        assert broker.hub.is_connected
+        hub_pid = broker.hub._identity._connection.info.backend_pid
         eventually(lambda: db.ask("SELECT pid FROM pg_locks WHERE pid = %s AND NOT granted", hub_pid))
         yield blocker
         blocker.commit()

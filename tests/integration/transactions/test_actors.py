@@ -559,7 +559,7 @@ def test_a_lost_commit_is_settled_only_when_the_database_answers_again(proxy, pr
     with working(proxied_broker, threads=1):
         message = act.send()
         assert is_cut.wait(10)
-        eventually(lambda: proxied_broker.hub._connection is None)
+        eventually(lambda: not proxied_broker.hub.is_connected)
         proxy.restore()
         assert message.get_result(block=True, timeout=20_000) == "done"
 

@@ -1,0 +1,68 @@
+"""Calls the hooks of the middleware: those only that somebody overrides, most do nothing at most signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.middleware import Callbacks, GroupCallbacks, Middleware, MiddlewareError, Pipelines
+from dramatiq.results import Results
+
+from pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pipeline.broker.broker import PostgresBroker
+
+#: Whose failure after a task would lose its result or what comes next.
+_ESSENTIAL = (Callbacks, GroupCallbacks, Pipelines, Results)
+
+_FAILURE = "Unexpected failure in %s of %r."
+
+
+class Hooks:
+    """The hooks of a broker's middleware, looked up once per signal."""
+
+    def __init__(self, broker: PostgresBroker) -> None:
+        self._broker = broker
+        self._found: dict[str, list[tuple[Middleware, Callable[..., None]]]] = {}
+
+    def forget(self) -> None:
+        """Look again: the middleware has changed."""
+        self._found.clear()
+
+    def call_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Call the hooks in the order of the middleware; what they raise on purpose reaches the caller."""
+        for middleware, hook in self._of("before_" + signal):
+            try:
+                hook(self._broker, *args, **kwargs)
+            except (MiddlewareError, ConfigurationError):
+                raise
+            except Exception:
+                self._broker.logger.critical(_FAILURE, "before_" + signal, middleware, exc_info=True)
+
+    def call_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Call the hooks in reverse order.
+
+        Dramatiq swallows their exceptions, and so do we; but where a hook of Dramatiq's makes a result or a next step,
+        its exception becomes the task's own, or the task would have succeeded with its next step gone.
+        """
+        for middleware, hook in reversed(self._of("after_" + signal)):
+            try:
+                hook(self._broker, *args, **kwargs)
+            except Exception as error:
+                if signal == "process_message" and isinstance(middleware, _ESSENTIAL):
+                    args[0].task.capture.error = error
+                self._broker.logger.critical(_FAILURE, "after_" + signal, middleware, exc_info=True)
+
+    def _of(self, name: str) -> list[tuple[Middleware, Callable[..., None]]]:
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = [
+                (each, getattr(each, name)) for each in self._broker.middleware if _overrides(each, name)
+            ]
+        return found
+
+
+def _overrides(middleware: Any, name: str) -> bool:
+    """Tell whether a middleware does something at a signal."""
+    return getattr(type(middleware), name, None) is not getattr(Middleware, name, None) or name in vars(middleware)

@@ -1,0 +1,159 @@
+"""Who a worker process is to the database: one connection, and the id and session that fence its outcomes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from pipeline.broker.sender import is_transient
+from pipeline.db import migrate
+from pipeline.errors import LeaseLost
+from pipeline.logger import get_logger
+from pipeline.store import workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+    from pipeline.broker.broker import PostgresBroker
+    from pipeline.store.workers import Lane
+
+_LEASE_LOST = "PQ002"
+#: Classes of transient errors after which the connection can be used again: conflicts, full disks, locks.
+_SOUND_CLASSES = frozenset({"40", "53", "55", "58"})
+
+log = get_logger(__name__)
+
+
+class Identity:
+    """Registers as a worker, resumes after a lost connection, and says what only that worker may say."""
+
+    def __init__(self, broker: PostgresBroker, threads: int) -> None:
+        self._broker = broker
+        self._threads = threads
+        self._connection: Connection | None = None
+        #: 0 while we are nobody.
+        self.worker_id = 0
+        self._session = 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether there is a session to speak on."""
+        return self._connection is not None
+
+    def connect(self, known_claims: Iterable[int]) -> None:
+        """Open the connection; register as a new worker, or begin a new session of this one.
+
+        Args:
+            known_claims: What this process knows to hold; the database takes back what is not among them.
+
+        Raises:
+            LeaseLost: The worker was declared dead meanwhile.
+        """
+        migrate.check(self._broker.url, self._broker.schema)
+        self._connection = self._broker.pool.open()
+        try:
+            if self.worker_id:
+                self._resume(known_claims)
+            else:
+                self._register()
+        except BaseException:
+            self.disconnect()  # or the next exchange would go out on a session that was never begun
+            raise
+
+    def _resume(self, known_claims: Iterable[int]) -> None:
+        for pool in (self._broker.pool, self._broker.transactions):
+            pool.drop_idle()  # what broke our connection has most likely broken these
+        with self._cursor() as cursor:
+            session = workers.resume(self._broker.sql, cursor, self.worker_id, known_claims)
+        if session is None:
+            raise LeaseLost
+        self._session = session
+        log.info("worker.resumed", worker_id=self.worker_id, session=session)
+
+    def _register(self) -> None:
+        queues = sorted(self._broker.get_declared_queues())
+        actors = self._broker.actors.values()
+        for lane in {(actor.queue_name, actor.priority) for actor in actors} | {(queue, 0) for queue in queues}:
+            self._broker.sender.ensure_lanes([lane])
+        known = [{"name": each.actor_name, "queue": each.queue_name, "priority": each.priority} for each in actors]
+        with self._cursor() as cursor:
+            workers.register_actors(self._broker.sql, cursor, json.dumps(known))
+            self.worker_id = workers.register(
+                self._broker.sql,
+                cursor,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                threads=self._threads,
+                queues=queues,
+            )
+        self._session = 1
+        log.info("worker.started", worker_id=self.worker_id, queues=queues)
+
+    def exchange(self, arguments: dict[str, Any]) -> list[Any]:
+        """Write outcomes and claim, in one statement and one commit; return its header and the claimed rows.
+
+        Raises:
+            LeaseLost: The worker was declared dead, or a newer session of it has begun.
+        """
+        who = {"worker": self.worker_id, "session": self._session}
+        try:
+            with self._cursor() as cursor:
+                return workers.exchange(self._broker.sql, cursor, arguments | who)
+        except psycopg2.Error as error:
+            if error.pgcode == _LEASE_LOST:
+                raise LeaseLost from error
+            raise
+
+    def beat(self, running: Iterable[int], queues: Iterable[str]) -> None:
+        """Tell that the worker lives and what runs in it.
+
+        Raises:
+            LeaseLost: It was declared dead.
+        """
+        with self._cursor() as cursor:
+            if not workers.beat(self._broker.sql, cursor, self.worker_id, running, queues):
+                raise LeaseLost
+
+    def lanes(self) -> dict[int, Lane]:
+        """Read what the lane numbers mean."""
+        with self._cursor() as cursor:
+            return workers.lanes(self._broker.sql, cursor)
+
+    def forget(self) -> None:
+        """Be nobody: the next connection registers a new worker."""
+        self.worker_id = 0
+        self.disconnect()
+
+    def end(self) -> None:
+        """Say goodbye; if nobody hears it, the lease runs out."""
+        if self._connection is None:
+            self._connection = self._broker.pool.open()
+        if self.worker_id:
+            with self._cursor() as cursor:
+                workers.end(self._broker.sql, cursor, self.worker_id)
+            log.info("worker.stopped", worker_id=self.worker_id)
+
+    def disconnect_if_broken(self, error: Exception) -> None:
+        """Keep a connection whose statement merely failed; another session would only be noise."""
+        code = getattr(error, "pgcode", None) or ""
+        is_sound = code[:2] in _SOUND_CLASSES and isinstance(error, psycopg2.Error) and is_transient(error)
+        if self._connection is not None and (self._connection.closed or not is_sound):
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            with suppress(psycopg2.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _cursor(self) -> Any:
+        assert self._connection is not None  # noqa: S101 - only called between connect and disconnect
+        return self._connection.cursor()
