@@ -263,9 +263,10 @@ class Hub(threading.Thread):
         self._close_claims(conclusion.proxy for conclusion in batch)
         header, *claimed = rows
         self._floors.learn(header[5], claimed, want, self._lanes)
+        held = len(self._held)
         self._accept(claimed)
         if want > 0:
-            self._pace.claimed(len(claimed), want)
+            self._pace.claimed(len(claimed), want, held)
         return len(claimed)
 
     def _call_exchange(self, batch: list[Conclusion], want: int, done: list[int]) -> list[Any]:

@@ -6,7 +6,7 @@ import time
 _MOST_PREFETCHED = 1024
 #: Tasks are tiny if a run takes less than this on average.
 _TINY_SECONDS = 0.005
-#: Unstarted tasks go back if no thread has come free for this long.
+#: Unstarted tasks go back if they have waited this long and no thread has come free meanwhile.
 _STALLED_SECONDS = 0.1
 
 
@@ -17,7 +17,7 @@ class Pace:
         self._threads = threads
         self._prefetch = 0
         self._mean_seconds = 1.0
-        self._last_end = time.monotonic()
+        self._last_end = self._waiting_since = time.monotonic()
 
     def target(self) -> int:
         """Tell how many tasks to hold, running ones included."""
@@ -28,8 +28,16 @@ class Pace:
         self._last_end = time.monotonic()
         self._mean_seconds += 0.05 * (seconds - self._mean_seconds)
 
-    def claimed(self, count: int, want: int) -> None:
-        """Grow while tasks are tiny and there are always more; shrink at once when they are not."""
+    def claimed(self, count: int, want: int, held: int) -> None:
+        """Grow while tasks are tiny and there are always more; shrink at once when they are not.
+
+        Args:
+            count: How many tasks the claim brought.
+            want: How many it asked for.
+            held: How many there were before.
+        """
+        if held <= self._threads:
+            self._waiting_since = time.monotonic()
         if self._mean_seconds > _TINY_SECONDS:
             self._prefetch = 0
         elif count == want:
@@ -37,7 +45,8 @@ class Pace:
 
     def is_stalled(self, held: int) -> bool:
         """Tell whether tasks wait here behind slow ones."""
-        if held <= self._threads or time.monotonic() - self._last_end < _STALLED_SECONDS:
+        since = max(self._last_end, self._waiting_since)  # the last end alone may lie before an idle hour
+        if held <= self._threads or time.monotonic() - since < _STALLED_SECONDS:
             return False
         self._prefetch = 0
         self._mean_seconds = 1.0

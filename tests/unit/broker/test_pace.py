@@ -1,3 +1,8 @@
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.broker import pace as pace_module
 from pipeline.broker.pace import Pace
 
 
@@ -5,7 +10,7 @@ def test_slow_tasks_are_never_prefetched() -> None:
     pace = Pace(4)
     for _ in range(100):
         pace.ended(1.0)
-        pace.claimed(4, 4)
+        pace.claimed(4, 4, 0)
 
     assert pace.target() == 4
 
@@ -15,7 +20,7 @@ def test_tiny_tasks_are_prefetched_more_and_more_up_to_a_limit() -> None:
     targets = []
     for _ in range(400):
         pace.ended(0.0001)
-        pace.claimed(10, 10)
+        pace.claimed(10, 10, 0)
         targets.append(pace.target())
 
     assert targets == sorted(targets)
@@ -26,7 +31,7 @@ def test_a_lane_with_less_than_was_wanted_grows_nothing() -> None:
     pace = Pace(4)
     for _ in range(400):
         pace.ended(0.0001)
-        pace.claimed(3, 10)
+        pace.claimed(3, 10, 0)
 
     assert pace.target() == 4
 
@@ -35,10 +40,10 @@ def test_one_slow_spell_ends_the_prefetch_at_once() -> None:
     pace = Pace(4)
     for _ in range(400):
         pace.ended(0.0001)
-        pace.claimed(10, 10)
+        pace.claimed(10, 10, 0)
     for _ in range(10):
         pace.ended(1.0)
-    pace.claimed(10, 10)
+    pace.claimed(10, 10, 0)
 
     assert pace.target() == 4
 
@@ -51,9 +56,34 @@ def test_as_many_tasks_as_threads_are_never_stalled(monkeypatch) -> None:
     assert pace.is_stalled(5)
 
 
-def test_tasks_behind_slow_ones_are_stalled_only_while_nothing_ends(monkeypatch) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(pace_module, "time", clock)
+    return clock
+
+
+def test_tasks_behind_slow_ones_are_stalled_only_while_nothing_ends(clock: SimpleNamespace) -> None:
+    pace = Pace(4)
+    pace.claimed(100, 100, 0)
+    clock.now += 0.09
+    pace.ended(0.0001)
+    clock.now += 0.09
+    assert not pace.is_stalled(99)
+
+    clock.now += 0.02
+    assert pace.is_stalled(99)
+
+
+def test_what_is_claimed_after_an_idle_hour_is_not_stalled_at_once(clock: SimpleNamespace) -> None:
     pace = Pace(4)
     pace.ended(0.0001)
-    monkeypatch.setattr("pipeline.broker.pace._STALLED_SECONDS", 60)
+    clock.now += 3600
+    pace.claimed(6, 10, 0)
+    assert not pace.is_stalled(6)
 
-    assert not pace.is_stalled(100)
+    clock.now += 0.09
+    pace.claimed(1, 4, 6)  # more that comes does not make what waits any younger
+    clock.now += 0.02
+    assert pace.is_stalled(7)
