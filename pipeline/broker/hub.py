@@ -21,8 +21,9 @@ from pipeline.broker.consumer import QueueFacade, TaskProxy
 from pipeline.broker.floors import Floors
 from pipeline.broker.identity import Identity
 from pipeline.broker.messages import decode, is_adopted
-from pipeline.broker.outcome import Conclusion, as_arguments, concluded, describe, encode_extra, given_back
+from pipeline.broker.outcome import Conclusion, as_arguments, concluded, describe, encode_extra, given_back, lost
 from pipeline.broker.pace import Pace
+from pipeline.broker.thread_watch import ThreadWatch
 from pipeline.errors import LeaseLost, PipelineError
 from pipeline.logger import get_logger
 from pipeline.states import Outcome
@@ -54,8 +55,7 @@ class Hub(threading.Thread):
         self._worker = worker
         self._settings = broker.settings
         self._identity = Identity(broker, worker.worker_threads)
-        #: Set when a thread died under a task: a supervisor should replace this process.
-        self.needs_recycling = False
+        self._threads = ThreadWatch(worker)
         self._inbox: SimpleQueue[TaskProxy | Conclusion | None] = SimpleQueue()
         self._pending: deque[Conclusion] = deque()
         self._held: dict[int, TaskProxy] = {}
@@ -81,6 +81,11 @@ class Hub(threading.Thread):
     def worker_id(self) -> int:
         """The id under which this process works now; 0 before it is registered and after it lost its lease."""
         return self._identity.worker_id
+
+    @property
+    def needs_recycling(self) -> bool:
+        """Tell whether a thread died under a task: a supervisor should replace this process."""
+        return self._threads.has_lost_one
 
     @property
     def is_connected(self) -> bool:
@@ -200,7 +205,7 @@ class Hub(threading.Thread):
         for item in items:
             if item is None:
                 continue
-            conclusion = item if isinstance(item, Conclusion) else _conclusion_of(item)
+            conclusion = item if isinstance(item, Conclusion) else self._conclusion_of(item)
             proxy = conclusion.proxy
             if self._held.get(proxy.id) is not proxy:
                 self._lost.discard(proxy)  # taken from us by a rescue, or handed over twice
@@ -212,6 +217,10 @@ class Hub(threading.Thread):
                 self._done_claims += self._close_claims([proxy])
             else:
                 self._pending.append(conclusion)
+
+    def _conclusion_of(self, proxy: TaskProxy) -> Conclusion:
+        """Read what the run left; one that left nothing had its thread die in the middle of the bookkeeping."""
+        return proxy.conclusion or lost(proxy, self._settings.max_losses)
 
     def _ending_claims(self, batch: list[Conclusion]) -> list[int]:
         """List the claims whose last open runs are concluded by this very batch: their rows go in its transaction.
@@ -368,15 +377,9 @@ class Hub(threading.Thread):
             return
         self._next_tick = now + _TICK_SECONDS
         self._broker.interrupter.check_limits()
-        for proxy in list(self._held.values()):
-            if proxy.thread is not None and not proxy.thread.is_alive():
-                self.put(proxy)  # with what it concluded, if it came so far
-        for thread in [each for each in self._worker.workers if each.running and not each.is_alive()]:
-            log.error("thread.died", worker_id=self.worker_id, thread=thread.name)
-            self.needs_recycling = True
-            self._worker.workers.remove(thread)
-            if self._is_claiming:
-                self._worker._add_worker()  # noqa: SLF001 - Dramatiq has no public way to replace a thread
+        for proxy in self._threads.dropped(self._held.values()):
+            self.put(proxy)  # with what it concluded, if it came so far
+        self._threads.replace(is_needed=self._is_claiming)
 
     def _end(self) -> None:
         """Say goodbye; if nobody hears it, the lease runs out."""
@@ -385,11 +388,6 @@ class Hub(threading.Thread):
         except (psycopg2.Error, PipelineError) as error:
             log.warning("worker.not_ended", worker_id=self.worker_id, error=str(error).strip())
         self._identity.disconnect()
-
-
-def _conclusion_of(proxy: TaskProxy) -> Conclusion:
-    """Read what the run left; a run that left nothing was cut off in the middle of its bookkeeping."""
-    return proxy.conclusion or given_back(proxy)
 
 
 def _failure(proxy: TaskProxy, error: Exception) -> Conclusion:

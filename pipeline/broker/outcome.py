@@ -61,6 +61,12 @@ def given_back(proxy: TaskProxy) -> Conclusion:
     return Conclusion(proxy, Outcome.INTERRUPTED, next_eta=proxy.eta, has_follow=True)
 
 
+def lost(proxy: TaskProxy, max_losses: int) -> Conclusion:
+    """Let a run whose thread is gone run again, unless that has happened to its task ``max_losses`` times."""
+    extra = json.dumps({"max_losses": max_losses})
+    return Conclusion(proxy, Outcome.LOST, next_eta=proxy.eta, extra=extra, has_follow=True)
+
+
 def encode_extra(
     capture: Capture | None, error: dict[str, Any] | None, inbox: tuple[str, str] | None = None
 ) -> str | None:

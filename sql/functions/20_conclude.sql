@@ -6,7 +6,8 @@
 -- worker's clock does not matter. p_next: epoch of the next run's eta, or NULL. p_extra: a JSON array
 -- aligned with the others, each null or
 --   {"error": {…}, "patch": {…}, "result": …, "ttl": ms, "delay": ms, "enqueue": [as enqueue_many_v1],
---    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}, "answer": [inbox schema, inbox prefix]}
+--    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}, "answer": [inbox schema, inbox prefix],
+--    "max_losses": the number of losses (outcome l) with which a task fails as poison}
 -- p_follow: whether any of them has a next run, follow-ups, a group or an answer.
 -- Returns the ids concluded.
 CREATE OR REPLACE FUNCTION conclude_runs(
@@ -21,6 +22,23 @@ DECLARE
     v_row  record;
     v_left int;
 BEGIN
+    IF 'l' = ANY (p_outcomes) THEN
+        -- As rescue_v1 does it: the first loss runs again at once, a task that is lost again waits longer each time.
+        FOR v_row IN
+            SELECT u.i, (SELECT count(*) FROM attempt a WHERE a.task_id = u.id AND a.run < u.run AND a.outcome = 'l') AS losses,
+                   (u.extra->>'max_losses')::int AS most
+              FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_outcomes), json_array_elements(p_extra))
+                   WITH ORDINALITY AS u(id, run, outcome, extra, i)
+             WHERE u.outcome = 'l'
+        LOOP
+            IF v_row.losses + 1 >= v_row.most THEN
+                p_outcomes[v_row.i] := 'f';
+                p_next[v_row.i] := NULL;
+            ELSE
+                p_next[v_row.i] := extract(epoch FROM v_now) + power(2, v_row.losses) - 1;
+            END IF;
+        END LOOP;
+    END IF;
     WITH concluded AS (
         INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, started_at, finished_at, next_eta,
                              result_until, error, patch, result)
@@ -28,7 +46,10 @@ BEGIN
                v_now - u.started * interval '1 ms', v_now - u.finished * interval '1 ms',
                coalesce(to_timestamp(u.next), v_now + (u.extra->>'delay')::bigint * interval '1 ms'),
                v_now + (u.extra->>'ttl')::bigint * interval '1 ms',
-               u.extra->'error', u.extra->'patch', u.extra->'result'
+               CASE WHEN u.extra->'max_losses' IS NULL THEN u.extra->'error'
+                    ELSE json_build_object('type', 'ThreadLost', 'message', 'the thread died that ran this task',
+                                           'reason', CASE u.outcome WHEN 'f' THEN 'poison' ELSE 'lost' END) END,
+               u.extra->'patch', u.extra->'result'
           FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_attempts), unnest(p_outcomes), unnest(p_started),
                           unnest(p_finished), unnest(p_next), json_array_elements(p_extra))
                AS u(id, run, attempt, outcome, started, finished, next, extra)

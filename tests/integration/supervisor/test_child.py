@@ -69,7 +69,7 @@ def test_it_ends_by_itself_when_it_should_be_replaced(
 
     def spoil() -> None:
         eventually(lambda: (receiver.read(), receiver.worker_id)[1], within=20)
-        broker.hub.needs_recycling = True
+        broker.hub._threads.has_lost_one = True
 
     spoiler = threading.Thread(target=spoil)
     with Signals(*STOP) as signals:
