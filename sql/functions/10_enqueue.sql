@@ -40,19 +40,24 @@ BEGIN
 END $$;
 
 -- Deal with a message id that is already known; NULL if it is not.
--- The caller holds the advisory lock of the id, so two senders of one id come one after the other.
+-- Two senders of one id come one after the other at the row of ready that both would insert. The second one waits there
+-- for the end of the first, finds the row taken, and looks again.
 CREATE OR REPLACE FUNCTION revisit_task(
     p_message_id uuid, p_lane int, p_delay_ms bigint, p_payload json, p_mode "char", p_since_ms float8
 ) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_id    bigint := find_task(p_message_id);
+    v_id    bigint;
     v_run   int;
     v_last  record;
     -- When the original was sent, by our clock: measured back from when this statement came, for it may have waited
     -- long since. One second for its way here, which may have taken longer than the original's.
     v_since timestamptz := statement_timestamp() - (p_since_ms + 1000) * interval '1 ms';
 BEGIN
+    -- find_task, written out: calling it costs as much as all the rest of a send.
+    SELECT id INTO v_id FROM (SELECT id FROM task       WHERE message_id = p_message_id
+                    UNION ALL SELECT id FROM task_carry WHERE message_id = p_message_id) t
+     ORDER BY id DESC LIMIT 1;
     IF v_id IS NULL THEN
         RETURN NULL;
     END IF;
@@ -86,7 +91,9 @@ BEGIN
         UPDATE task_carry SET payload = p_payload, lane_id = p_lane
          WHERE id = v_id AND (payload::text, lane_id) IS DISTINCT FROM (p_payload::text, p_lane);
         INSERT INTO ready (lane_id, eta, id, run)
-        VALUES (p_lane, clock_timestamp() + coalesce(p_delay_ms, 0) * interval '1 ms', v_id, v_run);
+        VALUES (p_lane, clock_timestamp() + coalesce(p_delay_ms, 0) * interval '1 ms', v_id, v_run)
+        ON CONFLICT (id) DO NOTHING;
+        CONTINUE WHEN NOT FOUND;
         RETURN v_id;
     END LOOP;
     IF p_mode = 'f' THEN
@@ -114,17 +121,22 @@ BEGIN
         RAISE EXCEPTION 'queue % has no lane of priority %', p_queue, p_priority
             USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
     END IF;
-    -- Original and replay of one message alike: the replay waits for the end of the original, then looks.
-    PERFORM pg_advisory_xact_lock(hashtextextended(p_message_id::text, 0));
     IF p_mode <> 'n' THEN
         v_id := revisit_task(p_message_id, v_lane, p_delay_ms, p_payload, p_mode, p_since_ms);
     END IF;
-    IF v_id IS NULL THEN
+    WHILE v_id IS NULL LOOP
         v_id := next_task_id(v_now);
+        -- Whoever inserts a message id that another transaction is inserting waits for its end, and takes its task for
+        -- ours: as if it had come after us and replaced what we sent. So a replay waits for the original, too.
         INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload)
-        VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload);
-        INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
-    END IF;
+        VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload)
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
+        ELSE
+            v_id := find_task(p_message_id);  -- NULL if it was the task id that was met twice: another one then
+        END IF;
+    END LOOP;
     IF p_notify THEN
         PERFORM pg_notify(current_schema(), '');
     END IF;
@@ -140,7 +152,9 @@ CREATE OR REPLACE FUNCTION enqueue_many_v1(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_known uuid[] := '{}';
-    v_count bigint;
+    v_left  int;
+    v_added int;
+    v_count bigint := 0;
     v_row   record;
 BEGIN
     FOR v_row IN
@@ -151,32 +165,40 @@ BEGIN
         RAISE EXCEPTION 'queue % has no lane of priority %', v_row.q, v_row.p
             USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
     END LOOP;
-    -- One lock for the batch: original and replay begin with the same message.
-    PERFORM pg_advisory_xact_lock(hashtextextended(p_tasks->0->>'m', 0));
     IF p_mode <> 'n' THEN
         FOR v_row IN
             SELECT x.m, l.lane_id, x.d, x.b FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, d bigint, b json)
               JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
+             CROSS JOIN LATERAL (SELECT FROM task       WHERE message_id = x.m
+                       UNION ALL SELECT FROM task_carry WHERE message_id = x.m LIMIT 1) known
              ORDER BY x.m
         LOOP
-            IF revisit_task(v_row.m, v_row.lane_id, v_row.d, v_row.b, p_mode, p_since_ms) IS NOT NULL THEN
-                v_known := v_known || v_row.m;
-            END IF;
+            PERFORM revisit_task(v_row.m, v_row.lane_id, v_row.d, v_row.b, p_mode, p_since_ms);
+            v_known := v_known || v_row.m;
         END LOOP;
     END IF;
-    WITH added AS (
-        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload)
-        SELECT next_task_id(x.now), x.m, l.lane_id, x.a, x.now + coalesce(x.d, 0) * interval '1 ms', x.now,
-               p_parent, p_origin, x.b
-          FROM (SELECT *, clock_timestamp() AS now
-                  FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json)) x
-          JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
-         WHERE cardinality(v_known) = 0 OR x.m <> ALL (v_known)
-        RETURNING id, lane_id, eta
-    ), waiting AS (
-        INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM added
-    )
-    SELECT count(*) INTO v_count FROM added;
+    v_left := json_array_length(p_tasks) - cardinality(v_known);
+    WHILE v_left > 0 LOOP
+        WITH added AS (
+            INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload)
+            SELECT next_task_id(x.now), x.m, l.lane_id, x.a, x.now + coalesce(x.d, 0) * interval '1 ms', x.now,
+                   p_parent, p_origin, x.b
+              FROM (SELECT *, clock_timestamp() AS now
+                      FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json)) x
+              JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
+             WHERE cardinality(v_known) = 0 OR x.m <> ALL (v_known)
+            ON CONFLICT DO NOTHING  -- as in enqueue_v1
+            RETURNING id, lane_id, eta
+        ), waiting AS (
+            INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM added
+        )
+        SELECT count(*) INTO v_added FROM added;
+        v_count := v_count + v_added;
+        EXIT WHEN v_added = v_left;
+        -- Some were being inserted by others and are known now. Those that are not met a task id twice: once more.
+        v_known := ARRAY(SELECT x.m FROM json_to_recordset(p_tasks) AS x(m uuid) WHERE find_task(x.m) IS NOT NULL);
+        v_left := json_array_length(p_tasks) - cardinality(v_known);
+    END LOOP;
     IF p_notify THEN
         PERFORM pg_notify(current_schema(), '');
     END IF;

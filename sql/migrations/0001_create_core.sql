@@ -43,7 +43,7 @@ CREATE TABLE task (
     payload    json        NOT NULL,  -- args, kwargs, options, message_timestamp
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
-CREATE INDEX task_message_id_idx ON task (message_id);
+-- Each partition has a unique index on message_id: see make_partition_v1.
 
 -- Payloads of unfinished tasks whose partition was dropped.
 CREATE TABLE task_carry (LIKE task INCLUDING DEFAULTS, PRIMARY KEY (id));

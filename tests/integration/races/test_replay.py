@@ -15,10 +15,17 @@ pytestmark = pytest.mark.leaves("claim", "worker")
 Sessions = Callable[..., Session]
 
 
-def test_a_replay_waits_for_the_end_of_its_original(db: Session, session: Sessions) -> None:
-    """R the advisory lock: the original is still at work. Without it the replay would see nothing and insert again."""
+@pytest.mark.parametrize("known", [False, True])
+def test_a_replay_waits_for_the_end_of_its_original(db: Session, session: Sessions, known: bool) -> None:
+    """R the unique keys: the original is still at work. Without them the replay would see nothing and insert again."""
     original, replay = session(open_transaction=True), session()
-    task = original.enqueue()
+    task = None
+    if known:
+        worker, task = db.register(), db.enqueue()
+        (run,) = db.claim(worker)
+        db.exchange(worker, [Outcome(run)], done=[run.claim])
+        grow_old(db)
+    task = original.enqueue(task)
     second = replay.start(replay.enqueue, task, mode="r", since_ms=100)
     waits_for_a_lock(db, replay)
     original.commit()
@@ -70,7 +77,7 @@ def test_a_replay_finds_its_original_whatever_became_of_it(
         db.exchange(worker, [Outcome(run)], done=[run.claim])
 
     blocker = session(open_transaction=True)
-    blocker.ask("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", task)
+    blocker.ask("LOCK TABLE pipeline.task IN ACCESS EXCLUSIVE MODE")
     replay = session()
     second = replay.start(replay.enqueue, task, mode="r", since_ms=0)
     waits_for_a_lock(db, replay)
