@@ -53,8 +53,8 @@ class DatabaseUnavailable(PipelineError, dramatiq_errors.ConnectionError):
     def __init__(self, endpoint: str | None = None, reason: str | None = None) -> None:
         self.endpoint = endpoint
         self.reason = reason
-        where = f"PostgreSQL does not answer at {endpoint}" if endpoint else None
-        super().__init__(f"{where}: {reason}" if where and reason else where)
+        told = f"PostgreSQL does not answer at {endpoint}" if endpoint else "PostgreSQL does not answer"
+        super().__init__(f"{told}: {reason}" if reason else told)
 
 
 class EmbeddedServerError(PipelineError):

@@ -29,6 +29,9 @@ _LONGEST_PAUSE_SECONDS = 0.25
 
 T = TypeVar("T")
 
+#: How long the server may take to answer.
+_PATIENCE_SECONDS = 5.0
+
 log = get_logger(__name__)
 
 
@@ -114,12 +117,12 @@ class PostgresRateLimiterBackend(RateLimiterBackend):
             DatabaseUnavailable: There was no answer.
         """
         try:
-            with self._pool.connection() as connection, connection.cursor() as cursor:
+            with self._pool.connection(_PATIENCE_SECONDS) as connection, connection.cursor() as cursor:
                 return statement(load(self._schema), cursor)
         except DISCONNECTED as error:
             if error.pgcode is not None and error.pgcode[:2] != "57":
                 raise  # the server did answer
-            raise DatabaseUnavailable(reason=str(error).strip()) from error
+            raise DatabaseUnavailable(self._pool.endpoint, str(error).strip()) from error
 
 
 def _pause_seconds(deadline: Deadline) -> float:

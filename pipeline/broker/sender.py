@@ -122,7 +122,7 @@ class Sender:
         again = False
         while True:
             try:
-                with self._pool.connection() as connection, connection.cursor() as cursor:
+                with self._pool.connection(deadline.left_seconds) as connection, connection.cursor() as cursor:
                     return attempt(cursor, again)
             except DatabaseUnavailable:
                 if deadline.is_over:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from os import getpid
 
 import psycopg2
@@ -13,6 +13,7 @@ from psycopg2.extras import register_default_json
 
 from pipeline.db.connection import connect
 from pipeline.db.dsn import Dsn
+from pipeline.db.watchdog import Watchdog
 from pipeline.errors import DatabaseUnavailable
 
 #: What tells that a connection is gone or was never there.
@@ -32,6 +33,7 @@ class Pool:
         self.maxconn = maxconn
         self.minconn = 0
         self._inherited: list[Connection] = []
+        self._watchdog = Watchdog()
         self._reset()
 
     def _reset(self) -> None:
@@ -95,11 +97,16 @@ class Pool:
                 self._free.release()
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Lend a connection in autocommit for the length of a block."""
+    def connection(self, within: float | None = None) -> Iterator[Connection]:
+        """Lend a connection in autocommit for the length of a block.
+
+        Args:
+            within: Lose the connection if the block takes longer than these seconds: the server does not answer.
+        """
         connection = self.getconn()
         try:
-            yield connection
+            with nullcontext() if within is None else self._watchdog.watching(connection, within):
+                yield connection
         except DISCONNECTED:
             self.drop_idle()  # what broke one connection has most likely broken the others
             raise

@@ -36,12 +36,16 @@ END $$;
 -- Two callers whose sums hold each other's key must not both look before they count. A window's keys are new each
 -- second, so there may be no row to lock: they share an advisory lock on what stands before the last "@" of a key,
 -- which is the limiter's name. Other keys have locks of their own, taken in order.
+-- A caller may have waited there while a second went by, and others counted under keys it did not know when it asked: the
+-- next two are looked at, too.
 CREATE OR REPLACE FUNCTION sum_rate_v1(p_key text, p_keys text[], p_amount bigint, p_most bigint, p_ttl_ms bigint)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
-    v_lock bigint;
-    v_sum  numeric;
+    v_at    text[] := regexp_match(p_key, '^(.*@)(\d{1,18})$');
+    v_later text[] := ARRAY(SELECT v_at[1] || v_at[2]::bigint + i FROM generate_series(1, 2) i);
+    v_lock  bigint;
+    v_sum   numeric;
 BEGIN
     FOR v_lock IN
         SELECT DISTINCT hashtextextended(current_schema() || ' rate ' || regexp_replace(k, '@[^@]*$', ''), 0)
@@ -50,7 +54,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock(v_lock);
     END LOOP;
     SELECT coalesce(sum(r.value), 0) INTO v_sum
-      FROM (SELECT DISTINCT k FROM unnest(p_keys) k) u JOIN rate_limit r ON r.key = u.k AND r.expires_at > clock_timestamp();
+      FROM (SELECT DISTINCT k FROM unnest(p_keys || v_later) k) u JOIN rate_limit r ON r.key = u.k AND r.expires_at > clock_timestamp();
     RETURN v_sum + p_amount <= p_most AND count_rate_v1(p_key, p_amount, -9223372036854775808, p_most, p_ttl_ms);
 END $$;
 

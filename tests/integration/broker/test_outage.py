@@ -60,6 +60,20 @@ def test_a_send_to_a_server_that_takes_connections_and_never_answers_ends_too(pr
     assert time.monotonic() - began < 8
 
 
+def test_a_send_on_an_open_connection_to_a_server_that_falls_silent_ends_too(proxy, noop, rows) -> None:
+    """Nothing is wrong with the connection, so libpq would wait for ever. It may or may not have been sent."""
+    noop.send()
+    proxy.fall_silent()
+
+    began = time.monotonic()
+    with pytest.raises(dramatiq.errors.ConnectionError):
+        noop.send()
+    assert 4 < time.monotonic() - began < 8
+    proxy.restore()
+    noop.send()
+    assert rows("SELECT count(*) BETWEEN 2 AND 3 FROM pipeline.task") == [(True,)]
+
+
 def test_a_send_survives_a_restart_of_the_database(proxy, noop, rows) -> None:
     noop.send()
     proxy.cut()

@@ -289,19 +289,29 @@ def test_a_bucket_holds_as_many_as_it_should(backend, monkeypatch):
 
 
 def test_a_window_holds_as_many_as_it_should_also_where_seconds_meet(backend):
-    """Callers of different seconds count under different keys; neither may look before the other has counted."""
+    """Callers of different seconds count under different keys; neither may look before the other has counted, nor
+    overlook what was counted in the second after its own."""
     limiter = WindowRateLimiter(backend, "user@example.com", limit=5, window=60)
-    second = iter([1_700_000_000, 1_700_000_001] * 100)
-    limiter._get_keys = lambda now=second: _window(limiter, next(now))
+    now = threading.local()
+    limiter._get_keys = lambda: [f"{limiter.key}@{now.second - i}" for i in range(limiter.window)]
+
+    def acquire(n):
+        now.second = 1_700_000_000 + n % 3
+        return limiter._acquire()
 
     with ThreadPoolExecutor(8) as pool:
-        had = list(pool.map(lambda _: limiter._acquire(), range(60)))
+        had = list(pool.map(acquire, range(60)))
 
     assert sum(had) == 5
 
 
-def _window(limiter, now):
-    return [f"{limiter.key}@{now + 1 - i}" for i in range(limiter.window)]
+def test_a_caller_that_waited_while_a_second_went_by_sees_what_was_counted_in_it(backend):
+    """It computed its keys before."""
+    assert all(backend.incr_and_sum("limit@8", ["limit@8", "limit@7"], 1, 2, 60_000) for _ in range(2))
+
+    assert not backend.incr_and_sum("limit@7", ["limit@7", "limit@6"], 1, 2, 60_000)
+    assert backend.incr_and_sum("limit@x", ["limit@x"], 1, 2, 60_000)  # keys of another form are what they are
+    assert backend.incr_and_sum("limit@5", ["limit@5", "limit@4"], 1, 2, 60_000)
 
 
 def test_two_sums_over_each_others_new_keys_come_one_after_the_other(connect):
