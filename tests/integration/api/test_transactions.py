@@ -119,11 +119,11 @@ def test_the_next_request_knows_nothing_of_it(client: FlaskClient, database_url:
 
 
 def test_a_send_after_the_answer_has_begun_is_reported(
-    client: FlaskClient, database_url: str, capsys: pytest.CaptureFixture[str]
+    client: FlaskClient, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert client.post("/streams").text == "done"
     assert tasks(database_url) == 0
-    assert "request.sends_lost" in capsys.readouterr().out
+    assert "request.sends_lost" in caplog.text
 
 
 def test_outside_requests_a_send_is_sent_at_once(app: Flask, database_url: str) -> None:

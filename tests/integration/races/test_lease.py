@@ -71,7 +71,7 @@ def test_after_every_commit_of_the_hub_a_crash_would_lose_nothing(
 
     ended = count(1)
 
-    def spoil(proxy: Any) -> Any:
+    def spoil(self: Any, proxy: Any) -> Any:
         if next(ended) == 4:  # the last of the batch, so that halving it takes several statements
             proxy.conclusion.extra = '{"ttl": "many"}'
         return proxy.conclusion
@@ -79,7 +79,7 @@ def test_after_every_commit_of_the_hub_a_crash_would_lose_nothing(
     if trouble == "many outcomes":
         monkeypatch.setattr(hub_module, "_BATCH", 1)
     else:
-        monkeypatch.setattr(hub_module, "_conclusion_of", spoil)
+        monkeypatch.setattr(hub_module.Hub, "_conclusion_of", spoil)
     real = hub_module.Hub._call_exchange
 
     def watch(self: Any, *arguments: Any) -> Any:

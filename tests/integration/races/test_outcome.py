@@ -49,14 +49,14 @@ def test_a_bad_outcome_fails_alone(
         begun.release()
         assert release.wait(10)
 
-    def spoil(proxy: Any) -> Conclusion:
+    def spoil(self: Any, proxy: Any) -> Conclusion:
         conclusion = proxy.conclusion or concluded(proxy, hub_module.Outcome.INTERRUPTED)
         if proxy.args == (7,):
             conclusion.extra, conclusion.has_follow = BAD[bad], True
         written.append(proxy.args[0])
         return conclusion
 
-    monkeypatch.setattr(hub_module, "_conclusion_of", spoil)
+    monkeypatch.setattr(hub_module.Hub, "_conclusion_of", spoil)
     sent = [work.send(number) for number in range(12)]
     with working(broker, threads=12):
         assert all(begun.acquire(timeout=5) for _ in range(12))
