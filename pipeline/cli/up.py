@@ -35,13 +35,11 @@ def up(port: int | None) -> None:
     """
     from pipeline.cli.environment import prepare
     from pipeline.cli.migrate import apply_all
-    from pipeline.db.embedded import database_url
     from pipeline.supervisor.services import Services
 
     settings = prepare()
     with Services(click.echo, stop_seconds=settings.stop_seconds + _GRACE_SECONDS) as services:
-        url = database_url(settings)
-        _tell("Database", _describe_database(settings))
+        url = _provide_database(services, settings)
         apply_all(url, settings)
         changes = {"database_url": url, **_start_mail_catcher(services, settings)}
         _start_worker(services, settings, changes)
@@ -54,12 +52,18 @@ def _tell(what: str, text: str) -> None:
     click.echo(f"{what:<9} {text}")
 
 
-def _describe_database(settings: Settings) -> str:
+def _provide_database(services: Services, settings: Settings) -> str:
+    from pipeline.db import embedded
     from pipeline.db.dsn import Dsn
 
-    if settings.database_url is None:
-        return f"embedded, in {settings.data_dir / 'postgres'}"
-    return Dsn.parse(settings.database_url).endpoint
+    if settings.database_url is not None:
+        url = embedded.database_url(settings)
+        _tell("Database", Dsn.parse(url).endpoint)
+        return url
+    server = embedded.start(settings.data_dir / "postgres", pg_bin=settings.pg_bin)
+    services.watch("database", server.poll)
+    _tell("Database", f"embedded, in {server.data_dir}")
+    return server.url
 
 
 def _start_mail_catcher(services: Services, settings: Settings) -> dict[str, object]:

@@ -61,6 +61,12 @@ class EmbeddedServer:
         """Tell whether another process started it, and so ends it."""
         return self._process is None
 
+    def poll(self) -> int | None:
+        """Return None while the server runs, also one that another process started; else its exit status, or 0."""
+        if self._process is not None:
+            return self._process.poll()
+        return None if self._home.is_served_by(self.pid) else 0
+
     def stop(self) -> None:
         """End the server if it is ours to end, and remove what was not meant to last. May be called again.
 

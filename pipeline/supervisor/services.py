@@ -25,6 +25,7 @@ class Services:
         self._say = say
         self._stop_seconds = stop_seconds
         self._running: dict[str, Process] = {}
+        self._watched: dict[str, Callable[[], int | None]] = {}
         self._signals = Signals(*STOP, signal.SIGHUP, signal.SIGCHLD)
 
     def __enter__(self) -> Self:
@@ -43,6 +44,10 @@ class Services:
         """Start one more."""
         self._running[name] = start(command, environment, files)
 
+    def watch(self, name: str, poll: Callable[[], int | None]) -> None:
+        """End all when this one ends, too, which somebody else starts and stops; ``poll`` is as ``Popen.poll``."""
+        self._watched[name] = poll
+
     def run(self) -> int:
         """Wait until we are asked to stop, or one of them ends; stop the others and return the exit status."""
         status = self._wait()
@@ -54,8 +59,9 @@ class Services:
             if self._was_asked_to_stop(_SLEEP_SECONDS):
                 self._say("Stopping; once more to stop at once.")
                 return 0
-            for name, process in self._running.items():
-                if (status := process.poll()) is not None:
+            polls = {name: process.poll for name, process in self._running.items()} | self._watched
+            for name, poll in polls.items():
+                if (status := poll()) is not None:
                     self._say(f"The {name} ended by itself ({describe(status)}), so everything stops.")
                     return status if status > 0 else 128 - status if status < 0 else 1
 

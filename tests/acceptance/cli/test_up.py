@@ -104,5 +104,20 @@ def test_a_program_that_ends_by_itself_ends_all(tmp_path: Path, database_url: st
         assert not (tmp_path / "var" / "postgres").exists(), "a given database is used, none is started"
 
 
+@pytest.mark.timeout(240)
+def test_a_database_that_ends_by_itself_ends_all(tmp_path: Path) -> None:
+    """Or all would wait for a server that nobody starts again."""
+    with running(tmp_path, "up", data_dir=tmp_path / "var", processes=1, threads=1) as up:
+        up.says("worker.started", within=PATIENCE)
+        everybody = descendants(up.process.pid)
+        (postmaster,) = [pid for pid in everybody if re.search(r"bin/postgres ", command_of(pid))]
+
+        os.kill(postmaster, signal.SIGKILL)
+
+        assert up.end(within=PATIENCE) == 128 + signal.SIGKILL
+        assert "The database ended by itself (SIGKILL), so everything stops." in up.output
+        eventually(lambda: not any(map(is_alive, everybody)))
+
+
 def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
