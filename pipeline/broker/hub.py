@@ -180,7 +180,8 @@ class Hub(threading.Thread):
             self._poll_seconds = _SHORTEST_POLL_SECONDS
         seconds = random.uniform(0.5, 1.0) * self._poll_seconds  # noqa: S311
         self._poll_seconds = min(self._poll_seconds * 2, self._settings.poll_max_ms / 1000)
-        if self._pace.is_stalled(len(self._held)):
+        is_paused = any(thread.paused for thread in self._worker.workers)
+        if is_paused or self._pace.is_stalled(len(self._held)):
             self._give_back_unstarted()
         return self._wait(seconds)
 

@@ -537,6 +537,32 @@ def test_a_paused_worker_claims_nothing_and_a_resumed_one_goes_on(broker, worker
     assert [message.get_result() for message in messages] == [None] * 10
 
 
+def test_a_paused_worker_gives_back_what_it_has_not_started(broker, rows, monkeypatch) -> None:
+    """Another one may have time for it."""
+    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.05)
+    monkeypatch.setattr("pipeline.broker.pace._STALLED_SECONDS", 60)
+    monkeypatch.setattr("pipeline.broker.pace.Pace.target", lambda self: 6)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def wait() -> None:
+        has_begun.set()
+        may_end.wait(20)
+
+    messages = [wait.send() for _ in range(6)]
+    with working(broker, threads=1) as worker:
+        assert has_begun.wait(5)
+        assert rows("SELECT count(*) FROM pipeline.ready") == [(0,)]
+        pausing = threading.Thread(target=worker.pause)  # returns when the threads have paused
+        pausing.start()
+        eventually(lambda: rows("SELECT count(*) FROM pipeline.ready") == [(5,)])
+
+        may_end.set()
+        pausing.join()
+        worker.resume()
+        assert [message.get_result(block=True, timeout=10_000) for message in messages] == [None] * 6
+
+
 def test_a_worker_takes_only_the_queues_it_was_given(broker, states) -> None:
     @dramatiq.actor(queue_name="mine")
     def mine() -> None: ...
