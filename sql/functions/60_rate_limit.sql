@@ -36,13 +36,13 @@ END $$;
 -- Two callers whose sums hold each other's key must not both look before they count. A window's keys are new each
 -- second, so there may be no row to lock: they share an advisory lock on what stands before the last "@" of a key,
 -- which is the limiter's name. Other keys have locks of their own, taken in order.
--- A caller may have waited there while a second went by, and others counted under keys it did not know when it asked: the
--- next two are looked at, too.
+-- A caller may have waited there while a second went by, and others counted under keys it did not know when it asked: of
+-- a window, whose keys end in the time, the next two are looked at, too.
 CREATE OR REPLACE FUNCTION sum_rate_v1(p_key text, p_keys text[], p_amount bigint, p_most bigint, p_ttl_ms bigint)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
-    v_at    text[] := regexp_match(p_key, '^(.*@)(\d{1,18})$');
+    v_at    text[] := regexp_match(p_key, '^(.*@)(\d{10,18})$');
     v_later text[] := ARRAY(SELECT v_at[1] || v_at[2]::bigint + i FROM generate_series(1, 2) i);
     v_lock  bigint;
     v_sum   numeric;

@@ -307,11 +307,17 @@ def test_a_window_holds_as_many_as_it_should_also_where_seconds_meet(backend):
 
 def test_a_caller_that_waited_while_a_second_went_by_sees_what_was_counted_in_it(backend):
     """It computed its keys before."""
-    assert all(backend.incr_and_sum("limit@8", ["limit@8", "limit@7"], 1, 2, 60_000) for _ in range(2))
 
-    assert not backend.incr_and_sum("limit@7", ["limit@7", "limit@6"], 1, 2, 60_000)
-    assert backend.incr_and_sum("limit@x", ["limit@x"], 1, 2, 60_000)  # keys of another form are what they are
-    assert backend.incr_and_sum("limit@5", ["limit@5", "limit@4"], 1, 2, 60_000)
+    def acquire(key, second):
+        return backend.incr_and_sum(f"{key}@{second}", [f"{key}@{second}", f"{key}@{second - 1}"], 1, 2, 60_000)
+
+    assert all(acquire("limit", 1_700_000_008) for _ in range(2))
+
+    assert not acquire("limit", 1_700_000_007)
+    assert acquire("limit", 1_700_000_005)
+    assert acquire("other", 1_700_000_007)
+    assert all(acquire("version", 8) for _ in range(2))
+    assert acquire("version", 7)  # no time
 
 
 def test_two_sums_over_each_others_new_keys_come_one_after_the_other(connect):

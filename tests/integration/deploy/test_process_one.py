@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not can_be_alone(), reason="this kernel lets nob
 
 @pytest.fixture
 def environment(database_url: str) -> dict[str, str]:
-    return environment_of(database_url=database_url, processes=1) | {"PYTHONPATH": str(ROOT)}
+    return environment_of(database_url=database_url, processes=1, beat_seconds=0.2) | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_it_works_and_lets_a_task_finish_before_it_ends(
     worker: subprocess.Popen[bytes], rows: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
     eventually(lambda: rows("SELECT 1 FROM pipeline.actor WHERE name = 'sleep'"), within=20)
-    rows("SELECT pipeline.enqueue('sleep', '[1.0]')")
-    eventually(lambda: rows("SELECT 1 FROM pipeline.task_status WHERE state = 'running'"), within=10)
+    rows("SELECT pipeline.enqueue('sleep', '[2.0]')")
+    eventually(lambda: rows("SELECT 1 FROM pipeline.worker WHERE cardinality(running) = 1"), within=10)
 
     os.kill(process_one(worker), signal.SIGTERM)
 
