@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from pipeline.settings import Settings
 from tests.benchmarks import measure
 from tests.benchmarks.ceiling import BARE, SEND, Ceiling
 from tests.benchmarks.measure import Side
+
+#: Drains are short, and one alone says little on a noisy machine.
+_PAIRS_PER_ROUND = 4
 
 console = Console(width=100, highlight=False)
 
@@ -92,19 +96,22 @@ def _in_database(side: Side, measured: Callable[[Side], float]) -> float:
 
 
 def _backlog(server_url: str, tasks: int, rounds: int, backlog: int) -> None:
-    side = Side("ours", server_url)
-    table = Table(f"drain/s beside {backlog:,} other rows", "with", "without", "ratio (range)")
-    for name, paused in (("delayed", False), ("paused", True)):
-        pairs = []
-        for _ in range(rounds):
-            without = _in_database(side, lambda one: measure.drain_rate(one, tasks))
-            with side.database():
-                measure.add_backlog(side.url, backlog, paused=paused)
-                pairs.append((measure.drain_rate(side, tasks), without))
-        ratios = sorted(one / other for one, other in pairs)
-        beside, alone = (statistics.median(values) for values in zip(*pairs, strict=True))
-        ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
-        table.add_row(name, f"{beside:,.0f}", f"{alone:,.0f}", ratio)
+    """Drain by turns in databases that differ in their backlog only, so that each comparison is of neighbours in time."""
+    alone, delayed, paused = (Side("ours", server_url, name) for name in ("alone", "delayed", "paused"))
+    rates: dict[Side, list[float]] = {alone: [], delayed: [], paused: []}
+    with alone.database(), delayed.database(), paused.database():
+        measure.add_backlog(delayed.url, backlog, paused=False)
+        measure.add_backlog(paused.url, backlog, paused=True)
+        measure.execute(server_url, "CHECKPOINT")
+        for number in range(_PAIRS_PER_ROUND * rounds):
+            for side in random.Random(number).sample(list(rates), len(rates)):
+                rates[side].append(measure.drain_rate(side, tasks))
+    table = Table(f"drain/s beside {backlog:,} other rows", "with", "without", "ratio (95 % interval)")
+    for name, side in (("delayed", delayed), ("paused", paused)):
+        ratios = [one / other for one, other in zip(rates[side], rates[alone], strict=True)]
+        low, high = measure.median_interval(ratios)
+        medians = (f"{statistics.median(rates[each]):,.0f}" for each in (side, alone))
+        table.add_row(name, *medians, f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})")
     console.print(table)
 
 

@@ -1,8 +1,8 @@
 """A counter and a list of times in shared memory, written by tasks and read by the one who measures."""
 
-import itertools
 import mmap
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +16,8 @@ class Counter:
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
-        self._next = itertools.count(1).__next__
+        self._mutex = threading.Lock()  # or a thread that is slow would write an older number over a newer one
+        self._count = 0
 
     @classmethod
     def create(cls, path: Path) -> "Counter":
@@ -25,18 +26,20 @@ class Counter:
 
     def add(self) -> None:
         """Count one task."""
-        now = time.monotonic()
-        number = self._next()
-        if number == 1:
-            struct.pack_into("d", self._memory, 8, now)
-        struct.pack_into("d", self._memory, 16, now)
-        struct.pack_into("Q", self._memory, 0, number)
+        with self._mutex:
+            now = time.monotonic()
+            self._count += 1
+            if self._count == 1:
+                struct.pack_into("d", self._memory, 8, now)
+            struct.pack_into("d", self._memory, 16, now)
+            struct.pack_into("Q", self._memory, 0, self._count)
 
     def sample(self, seconds: float) -> None:
         """Count one task and keep how long it took to begin."""
-        number = self._next()
-        struct.pack_into("d", self._memory, _HEAD.size + 8 * (number - 1), seconds)
-        struct.pack_into("Q", self._memory, 0, number)
+        with self._mutex:
+            struct.pack_into("d", self._memory, _HEAD.size + 8 * self._count, seconds)
+            self._count += 1
+            struct.pack_into("Q", self._memory, 0, self._count)
 
     def read(self) -> tuple[int, float, float]:
         """Return the count and the times of the first and the last task."""

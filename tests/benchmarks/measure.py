@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -37,20 +38,18 @@ class Latency:
 class Side:
     """One of the systems compared: its module, and how to make its tables."""
 
-    def __init__(self, name: str, server_url: str) -> None:
+    def __init__(self, name: str, server_url: str, database: str = "bench") -> None:
         self.name = name
         self._server_url = server_url
+        self._database = f"{database}_{name}"
         self.url = ""
 
     @contextmanager
     def database(self) -> Iterator[None]:
         """Give the side a fresh database for a block."""
-        name = f"bench_{self.name}"
-        with closing(psycopg2.connect(self._server_url)) as connection, connection.cursor() as cursor:
-            connection.autocommit = True
-            cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            cursor.execute(f'CREATE DATABASE "{name}"')
-        self.url = Dsn.parse(self._server_url).with_database(name).libpq
+        execute(self._server_url, f'DROP DATABASE IF EXISTS "{self._database}" WITH (FORCE)')
+        execute(self._server_url, f'CREATE DATABASE "{self._database}"')
+        self.url = Dsn.parse(self._server_url).with_database(self._database).libpq
         if self.name == "vanilla":
             execute(self.url, dramatiq_pg.generate_init_sql())
         else:
@@ -104,6 +103,14 @@ def drain_rate(side: Side, tasks: int) -> float:
         reads = [counter.read() for counter in counters if counter.read()[0]]
     first, last = min(read[1] for read in reads), max(read[2] for read in reads)
     return tasks / (last - first)
+
+
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """Give the interval of order statistics that holds the true median with 95 %; the whole range if that is too few."""
+    ordered, n = sorted(values), len(values)
+    tails = [sum(math.comb(n, i) for i in range(k + 1)) / 2**n for k in range(n // 2)]
+    k = sum(tail <= 0.025 for tail in tails)
+    return ordered[max(k - 1, 0)], ordered[n - max(k, 1)]
 
 
 def latency(side: Side, count: int) -> Latency:
