@@ -32,7 +32,8 @@ def gate(broker) -> threading.Event:
 
 
 def prefetch(broker, worker: dramatiq.Worker, count: int) -> None:
-    """Let the hub hold more tasks than there are threads, as it does while tasks are tiny."""
+    """Let the hub hold more tasks than there are threads, which all have begun one, as it does while tasks are tiny."""
+    eventually(lambda: len(broker.interrupter.running()) == worker.worker_threads)
     broker.hub._pace._mean_seconds = 0.0  # first, or the hub's next claim would take the prefetch back
     broker.hub._pace._prefetch = count
     broker.hub.wake()
