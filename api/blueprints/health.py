@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 
 from api import schema
@@ -11,6 +11,20 @@ from pipeline.runtime import ask
 from pipeline.store import status
 
 blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/")
+def index() -> ResponseReturnValue:
+    """Tell whoever opens the printed address what there is."""
+    return {
+        "name": "pipeline",
+        "routes": sorted(
+            f"{method} {rule.rule}"
+            for rule in current_app.url_map.iter_rules()
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+            if rule.endpoint not in {"static", "health.index"}
+        ),
+    }
 
 
 @blueprint.get("/healthz")

@@ -118,7 +118,7 @@ class Identity:
             LeaseLost: It was declared dead.
         """
         with self._cursor() as cursor:
-            if not workers.beat(self._broker.sql, cursor, self.worker_id, running, queues):
+            if not workers.beat(self._broker.sql, cursor, self.worker_id, running, sorted(queues)):
                 raise LeaseLost
 
     def lanes(self) -> dict[int, Lane]:

@@ -19,6 +19,13 @@ def test_it_is_ready_without_workers_and_counts_them(client: FlaskClient) -> Non
         eventually(lambda: client.get("/readyz/").json == {"status": "ready", "workers": 1})
 
 
+def test_the_printed_address_tells_what_there_is(client: FlaskClient) -> None:
+    answer = client.get("/").json
+
+    assert answer is not None
+    assert {"GET /api/tasks/", "POST /api/orders/import", "GET /readyz"} <= set(answer["routes"])
+
+
 @pytest.fixture
 def unmigrated(empty_database_url: str) -> Any:
     with process_broker(empty_database_url):
