@@ -18,6 +18,7 @@ from pipeline.errors import (
     MessageNotEncodable,
     MessageTooLarge,
     PipelineError,
+    QueueUnknown,
     SchemaOutdated,
     TaskIsRunning,
     TaskNotCancellable,
@@ -25,7 +26,7 @@ from pipeline.errors import (
     TransactionOwned,
 )
 from pipeline.middleware.retries import Backoff
-from pipeline.runtime import actor, cancel, enlist, get_broker, install_broker, send_many
+from pipeline.runtime import actor, cancel, enlist, get_broker, install_broker, pause_queue, resume_queue, send_many
 
 __all__ = [
     "Backoff",
@@ -39,6 +40,7 @@ __all__ = [
     "PostgresBroker",
     "PostgresRateLimiterBackend",
     "PostgresResultBackend",
+    "QueueUnknown",
     "SchemaOutdated",
     "TaskIsRunning",
     "TaskNotCancellable",
@@ -51,6 +53,8 @@ __all__ = [
     "enlist",
     "get_broker",
     "group",
+    "pause_queue",
+    "resume_queue",
     "send_many",
 ]
 

@@ -17,6 +17,8 @@
     ├── NotTransactional            a session was asked for outside a transaction of the engine
     ├── NoCurrentTask               current_task() outside an actor
     ├── TaskNotFound                an unknown task id
+    ├── QueueUnknown                also a dramatiq.errors.QueueNotFound
+    ├── HardTimeLimitExceeded       the run before was killed with its process
     └── TaskNotCancellable          it runs or has ended
 
 A caller that can react differently gets a class of its own, with the data as attributes. The first line of a class's
@@ -119,6 +121,18 @@ class TaskNotFound(PipelineError):
     def __init__(self, task_id: str | None = None) -> None:
         self.task_id = task_id
         super().__init__(f"There is no task {task_id}" if task_id else None)
+
+
+class HardTimeLimitExceeded(PipelineError):
+    """The run went beyond its hard time limit, and its process was killed."""
+
+
+class QueueUnknown(PipelineError, dramatiq_errors.QueueNotFound):
+    """There is no queue of this name."""
+
+    def __init__(self, queue: str | None = None) -> None:
+        self.queue = queue
+        super().__init__(f"There is no queue {queue}" if queue else None)
 
 
 class TaskNotCancellable(PipelineError):

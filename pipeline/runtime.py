@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from datetime import timedelta
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 import dramatiq
@@ -15,6 +16,8 @@ from pipeline.broker.composition import install
 from pipeline.broker.enlist import raw_connection
 from pipeline.broker.sender import translated
 from pipeline.commands.cancel import cancel as cancel_task
+from pipeline.commands.queues import pause_queue as pause_in_store
+from pipeline.commands.queues import resume_queue as resume_in_store
 from pipeline.db.dsn import Dsn
 from pipeline.db.pool import DISCONNECTED
 from pipeline.errors import ConfigurationError, DatabaseUnavailable
@@ -93,6 +96,34 @@ def enlist(target: Any, *, at_exit: bool = False) -> Iterator[None]:
         yield
 
 
+def pause_queue(
+    queue: str, *, who: str, reason: str = "", resume_after: timedelta | None = None, target: Any = None
+) -> None:
+    """Let no worker claim tasks of a queue any more, from its next claim on; what runs goes on.
+
+    Args:
+        queue: Its name.
+        who: Whom the audit trail names.
+        reason: Why, for whoever wonders.
+        resume_after: When it ends by itself; by default somebody resumes the queue.
+        target: A transaction of the caller's, as for :func:`cancel`.
+
+    Raises:
+        QueueUnknown: There is no such queue.
+        ValueError: ``resume_after`` is not above 0.
+    """
+    _command(target, partial(pause_in_store, queue=queue, who=who, reason=reason, resume_after=resume_after))
+
+
+def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) -> None:
+    """Let workers claim tasks of a queue again; one that is not paused stays as it is. Arguments as above.
+
+    Raises:
+        QueueUnknown: There is no such queue.
+    """
+    _command(target, partial(resume_in_store, queue=queue, who=who, reason=reason))
+
+
 def cancel(task_id: str, *, who: str, reason: str = "", target: Any = None) -> None:
     """Cancel a task that waits; cancelling it again changes nothing.
 
@@ -107,11 +138,16 @@ def cancel(task_id: str, *, who: str, reason: str = "", target: Any = None) -> N
         TaskNotFound: There is no such task.
         TaskNotCancellable: It runs or has ended; ``state`` says which.
     """
+    _command(target, partial(cancel_task, task_id=task_id, who=who, reason=reason))
+
+
+def _command(target: Any, command: Callable[[Mapping[str, str], Cursor], None]) -> None:
+    """Run a command in the caller's transaction, or in one of its own."""
     if target is None:
-        ask(cancel_task, task_id, who=who, reason=reason)
+        ask(command)
     else:
         with raw_connection(target).cursor() as cursor:
-            cancel_task(_ours().sql, cursor, task_id, who=who, reason=reason)
+            command(_ours().sql, cursor)
 
 
 def ask(statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -12,6 +12,7 @@ from pipeline.errors import (
     DatabaseUnavailable,
     EmbeddedServerError,
     PipelineError,
+    QueueUnknown,
     SchemaOutdated,
     TaskNotFound,
 )
@@ -24,6 +25,7 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (EmbeddedServerError, 4),
     (psycopg2.OperationalError, 4),
     (TaskNotFound, 5),
+    (QueueUnknown, 5),
     (PipelineError, 1),
     (psycopg2.Error, 1),
 )

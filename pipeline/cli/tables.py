@@ -42,6 +42,15 @@ def queue_table(rows: Iterable[QueueRow]) -> Table:
     return table
 
 
+def pause_table(rows: Iterable[QueueRow]) -> Table:
+    """Who paused which queue, until when and why."""
+    table = _table("paused", ["queue", "by", "until", "why"])
+    for row in rows:
+        if row.is_paused:
+            _add(table, row.queue, row.paused_by, _when(row.resume_at) or "resumed", row.pause_reason or "")
+    return table
+
+
 def worker_table(rows: Iterable[WorkerRow]) -> Table:
     """One line per worker process."""
     headers = ["worker", "state", "process", "threads", "running", "claimed", "last beat", "queues"]

@@ -49,6 +49,10 @@ class QueueRow:
     scheduled: int
     running: int
     oldest_due: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    #: When a pause ends by itself.
+    resume_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ BEGIN
         -- Queues of equal priority take turns.
         FOR v_lane IN
             SELECT l.lane_id FROM lane l JOIN queue q ON q.queue_id = l.queue_id
-             WHERE l.queue = ANY (p_queues) AND q.paused_at IS NULL
+             WHERE l.queue = ANY (p_queues) AND (q.paused_at IS NULL OR q.resume_at <= v_now)
              ORDER BY l.priority, random()
         LOOP
             v_floor := coalesce(CASE WHEN v_lane = ANY (p_floor_lanes) THEN

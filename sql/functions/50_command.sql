@@ -56,7 +56,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
           FROM gone g
         RETURNING task_id
     ), noted AS (
-        INSERT INTO audit (action, who, reason) SELECT 'flush', p_who, p_queue
+        INSERT INTO audit (action, who, queue) SELECT 'flush', p_who, p_queue
     )
     SELECT count(*) FROM cancelled
 $$;

@@ -55,7 +55,8 @@ SELECT run, attempt, outcome, worker_id, started_at, finished_at, next_eta,
 
 -- name: queues
 -- What waits and runs in each queue now.
-SELECT queue, paused, queued, scheduled, running, oldest_due FROM :"schema".queue_status ORDER BY queue
+SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_reason, resume_at
+  FROM :"schema".queue_status ORDER BY queue
 
 -- name: workers
 -- The workers that are alive, then those that ended within the last hour, the newest first.

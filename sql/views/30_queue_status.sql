@@ -1,11 +1,14 @@
 -- What waits and runs in each queue now.
 CREATE VIEW queue_status AS
 SELECT q.name AS queue,
-       q.paused_at IS NOT NULL AS paused,
+       is_paused(q.paused_at, q.resume_at) AS paused,
        coalesce(sum(w.queued), 0)::bigint    AS queued,
        coalesce(sum(w.scheduled), 0)::bigint AS scheduled,
        coalesce(sum(c.running), 0)::bigint   AS running,
-       min(w.oldest) AS oldest_due
+       min(w.oldest) AS oldest_due,
+       CASE WHEN is_paused(q.paused_at, q.resume_at) THEN q.paused_by END    AS paused_by,
+       CASE WHEN is_paused(q.paused_at, q.resume_at) THEN q.pause_reason END AS pause_reason,
+       CASE WHEN is_paused(q.paused_at, q.resume_at) THEN q.resume_at END    AS resume_at
   FROM queue q
   LEFT JOIN lane l USING (queue_id)
   LEFT JOIN LATERAL (

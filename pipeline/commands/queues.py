@@ -1,0 +1,48 @@
+"""Pause and resume queues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pipeline.errors import QueueUnknown
+from pipeline.store import queues
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+
+def pause_queue(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    queue: str,
+    *,
+    who: str,
+    reason: str = "",
+    resume_after: timedelta | None = None,
+) -> None:
+    """Let nothing be claimed from a queue, on the transaction the cursor has. What runs goes on.
+
+    Raises:
+        QueueUnknown: There is no such queue.
+        ValueError: ``resume_after`` is not above 0.
+    """
+    milliseconds = None
+    if resume_after is not None:
+        milliseconds = round(resume_after.total_seconds() * 1000)
+        if milliseconds <= 0:
+            message = f"A pause must take longer than {resume_after}"
+            raise ValueError(message)
+    if not queues.pause(sql, cursor, queue, who=who, reason=reason, resume_after_ms=milliseconds):
+        raise QueueUnknown(queue)
+
+
+def resume_queue(sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str, reason: str = "") -> None:
+    """Let tasks of a queue be claimed again, on the transaction the cursor has; one that is not paused stays so.
+
+    Raises:
+        QueueUnknown: There is no such queue.
+    """
+    if not queues.resume(sql, cursor, queue, who=who, reason=reason):
+        raise QueueUnknown(queue)

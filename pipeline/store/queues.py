@@ -1,0 +1,31 @@
+"""Statements about whole queues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+
+def pause(
+    sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str, reason: str, resume_after_ms: int | None
+) -> bool:
+    """Let nothing be claimed from a queue; False if there is no such queue."""
+    where = {"queue": queue, "who": who, "reason": reason, "resume_after_ms": resume_after_ms}
+    cursor.execute(sql["pause_queue"], where)
+    value: bool = _value(cursor)
+    return value
+
+
+def resume(sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str, reason: str) -> bool:
+    """Let its tasks be claimed again; False if there is no such queue."""
+    cursor.execute(sql["resume_queue"], {"queue": queue, "who": who, "reason": reason})
+    value: bool = _value(cursor)
+    return value
+
+
+def _value(cursor: Cursor) -> Any:
+    row = cursor.fetchone()
+    return row[0] if row else None
