@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     processes: int = Field(default=2, ge=1)
     #: Threads in each of them.
     threads: int = Field(default=8, ge=1)
+    #: A worker process is replaced after so many tasks; 0: never.
+    max_tasks_per_child: int = Field(default=0, ge=0)
+    #: A worker process is replaced once it holds more resident memory than so many MiB; 0: never.
+    max_memory_mb: int = Field(default=0, ge=0)
+    #: A run that takes longer has its process killed, where its actor or its message says nothing else. 0: never.
+    hard_time_limit_seconds: float = Field(default=3600.0, ge=0)
     #: How long tasks in flight may go on after a worker was asked to stop. Those that do not end in time run again
     #: elsewhere.
     stop_seconds: float = Field(default=60.0, ge=0)

@@ -13,13 +13,14 @@ from dramatiq.common import q_name
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
+from pipeline.broker.consumer import QueueFacade
 from pipeline.broker.engine import Engine
 from pipeline.broker.enlist import Joined, join, joined, joining
 from pipeline.broker.hooks import Hooks
 from pipeline.broker.interrupter import Interrupter
 from pipeline.broker.messages import as_adopted, as_json, encode, whole_ms
 from pipeline.broker.notify import Notifier
-from pipeline.broker.outcome import clean
+from pipeline.broker.outcome import VERDICT_TIME_LIMIT, clean
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.broker.runner import Runner
 from pipeline.broker.sender import Sender
@@ -27,7 +28,7 @@ from pipeline.context import CurrentTask, NewTask, NextRun, find_current_task
 from pipeline.db.embedded import database_url
 from pipeline.db.pool import Deadline, Pool
 from pipeline.db.statements import load
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, HardTimeLimitExceeded
 from pipeline.middleware import stack
 from pipeline.settings import Settings, get_settings
 from pipeline.store import tasks
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from dramatiq import Message
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from pipeline.broker.consumer import QueueFacade
     from pipeline.broker.hub import Hub
     from pipeline.context import TaskTransaction
 
@@ -85,7 +85,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         self.probe: Callable[[str, Any], None] | None = None
         self.interrupter = Interrupter()
         self.engine = Engine(self)
-        self._runner = Runner(self)
+        self.runner = Runner(self)
         self.hub: Hub = None  # type: ignore[assignment]  # set while a worker runs in this process
         pool = Pool(lambda: self.url, maxconn=64)
         super().__init__(pool=pool, results=False, schema=self.inbox[0], prefix=self.inbox[1], middleware=[])
@@ -134,7 +134,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     @property
     def actor_options(self) -> set[str]:
         """What actors may be declared with."""
-        return self._actor_options | {"transactional"}
+        return self._actor_options | {"transactional", "hard_time_limit"}
 
     @actor_options.setter
     def actor_options(self, options: set[str]) -> None:
@@ -268,20 +268,22 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call the hooks of a signal, after what the engine itself does at it."""
         if signal == "process_message":
-            self._runner.begin(args[0])
+            self.runner.begin(args[0])
         elif signal in {"ack", "nack"}:
             self.interrupter.end_if_running()
         self._hooks.call_before(signal, *args, **kwargs)
+        if signal == "process_message" and args[0].options.get("verdict") == VERDICT_TIME_LIMIT:
+            raise HardTimeLimitExceeded
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call the hooks of a signal; those that end a run have its outcome captured."""
         if signal == "process_message":
             proxy = args[0]
-            self._runner.finish(proxy, kwargs.get("result"), kwargs.get("exception"), self._after_process(proxy))
+            self.runner.finish(proxy, kwargs.get("result"), kwargs.get("exception"), self._after_process(proxy))
         elif signal == "skip_message":
-            self._runner.skip(args[0], lambda: self._hooks.call_after(signal, *args))
+            self.runner.skip(args[0], lambda: self._hooks.call_after(signal, *args))
         elif signal == "nack":
-            self._runner.nack(args[0], lambda: self._hooks.call_after(signal, *args))
+            self.runner.nack(args[0], lambda: self._hooks.call_after(signal, *args))
             self.hub.put(args[0])
         else:
             self._hooks.call_after(signal, *args, **kwargs)
@@ -302,7 +304,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """Open the facade that Dramatiq's worker keeps for a queue; the hub does the claiming."""
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
-        return self.hub.facade(queue_name, timeout)
+        return QueueFacade(self.hub, queue_name, timeout)
 
     # --- what tests and operators of Dramatiq know ------------------------------------------------------------------
 

@@ -54,6 +54,8 @@ class TaskProxy(MessageProxy):
         self.inbox = inbox
         self.started_at: float | None = None
         self.thread: threading.Thread | None = None
+        #: Where the run stands on the board, if it does.
+        self.slot: int | None = None
         self.task: CurrentTask | None = None
         self.conclusion: Conclusion | None = None
         #: The run was concluded elsewhere: by the transaction of its actor, or by a rescue.

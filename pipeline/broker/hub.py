@@ -10,23 +10,23 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from pipeline.broker.consumer import QueueFacade, TaskProxy
+from pipeline.broker.claims import Claims
+from pipeline.broker.consumer import TaskProxy
 from pipeline.broker.floors import Floors
 from pipeline.broker.identity import Identity
 from pipeline.broker.messages import decode, is_adopted
-from pipeline.broker.outcome import Conclusion, as_arguments, concluded, describe, encode_extra, given_back, lost
+from pipeline.broker.outcome import Conclusion, as_arguments, given_back, lost, refused
 from pipeline.broker.pace import Pace
 from pipeline.broker.thread_watch import ThreadWatch
 from pipeline.errors import LeaseLost, PipelineError
 from pipeline.logger import get_logger
-from pipeline.states import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,19 +61,17 @@ class Hub(threading.Thread):
         self._held: dict[int, TaskProxy] = {}
         #: Runs taken from us by a rescue that still occupy a thread.
         self._lost: set[TaskProxy] = set()
-        #: How many runs of each claim are not concluded yet.
-        self._open_claims: dict[int, int] = {}
-        #: Claims whose last run was concluded by its own transaction.
-        self._done_claims: list[int] = []
+        self._claims = Claims()
         self._lanes: dict[int, Lane] = {}
         self._queues: set[str] = set()
         self._is_claiming = True
+        #: No more runs than so many are claimed; 0: as many as there are.
+        self.max_runs = 0
         self._is_finishing = threading.Event()
         self._pace = Pace(worker.worker_threads)
         self._floors = Floors()
         self._poll_seconds = _SHORTEST_POLL_SECONDS
-        self._next_beat = 0.0
-        self._next_tick = 0.0
+        self._next_beat = self._next_tick = 0.0
 
     # --- called from other threads ------------------------------------------------------------------------------------
 
@@ -88,13 +86,29 @@ class Hub(threading.Thread):
         return self._threads.has_lost_one
 
     @property
+    def runs(self) -> int:
+        """How many runs have ended here."""
+        return self._pace.ended_runs
+
+    @property
+    def has_run_enough(self) -> bool:
+        """Tell whether as many runs have begun here as may."""
+        return 0 < self.max_runs <= self.runs + len(self.running())
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether no task is held."""
+        return not self._held and self._inbox.empty()
+
+    def running(self) -> list[TaskProxy]:
+        """List the runs that have begun, the oldest first."""
+        begun = [proxy for proxy in list(self._held.values()) if proxy.started_at is not None]
+        return sorted(begun, key=lambda proxy: proxy.started_at or 0)
+
+    @property
     def is_connected(self) -> bool:
         """Tell whether the database was there when it was last asked."""
         return self._identity.is_connected
-
-    def facade(self, queue: str, timeout_ms: int) -> QueueFacade:
-        """Make the consumer that Dramatiq holds for a queue."""
-        return QueueFacade(self, queue, timeout_ms)
 
     def open_queue(self, queue: str) -> None:
         """Claim a queue from now on: Dramatiq has its consumer in place."""
@@ -158,14 +172,14 @@ class Hub(threading.Thread):
         self._end()
 
     def _is_done(self) -> bool:
-        return self._is_finishing.is_set() and not self._pending and self._inbox.empty() and not self._done_claims
+        return self._is_finishing.is_set() and not self._pending and self._inbox.empty() and not self._claims.done
 
     def _cycle(self) -> None:
         now = time.monotonic()
         want = self._want()
         batch = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
         claimed = 0
-        if batch or want > 0 or self._done_claims:
+        if batch or want > 0 or self._claims.done:
             claimed = self._exchange(batch, want)
         if now >= self._next_beat:
             self._beat()
@@ -215,38 +229,24 @@ class Hub(threading.Thread):
             if proxy.started_at is not None:
                 self._pace.ended(conclusion.finished_at - proxy.started_at)
             if proxy.is_settled:
-                self._done_claims += self._close_claims([proxy])
+                self._claims.settle(proxy)
             else:
                 self._pending.append(conclusion)
 
     def _conclusion_of(self, proxy: TaskProxy) -> Conclusion:
-        """Read what the run left; one that left nothing had its thread die in the middle of the bookkeeping."""
+        """Read what the run left; one that left nothing had its thread die in its bookkeeping."""
+        self._broker.runner.take_off(proxy)
         return proxy.conclusion or lost(proxy, self._settings.max_losses)
-
-    def _ending_claims(self, batch: list[Conclusion]) -> list[int]:
-        """List the claims whose last open runs are concluded by this very batch: their rows go in its transaction.
-
-        Not a moment earlier, or a crash between two batches would lose tasks that are in neither table.
-        """
-        concluded_here = Counter(conclusion.proxy.claim_id for conclusion in batch)
-        return [claim_id for claim_id, count in concluded_here.items() if self._open_claims[claim_id] == count]
-
-    def _close_claims(self, proxies: Iterable[TaskProxy]) -> list[int]:
-        """Count concluded runs off their claims; return the claims that have none left."""
-        ended = []
-        for proxy in proxies:
-            self._open_claims[proxy.claim_id] -= 1
-            if self._open_claims[proxy.claim_id] == 0:
-                del self._open_claims[proxy.claim_id]
-                ended.append(proxy.claim_id)
-        return ended
 
     # --- claim --------------------------------------------------------------------------------------------------------
 
     def _want(self) -> int:
         if not self._is_claiming or self._is_finishing.is_set() or not self._claimable():
             return 0
-        return max(0, self._pace.target() - len(self._held) - len(self._lost))
+        room = self._pace.target() - len(self._held) - len(self._lost)
+        if self.max_runs:
+            room = min(room, self.max_runs - self.runs - len(self._held))
+        return max(0, room)
 
     def _claimable(self) -> list[str]:
         """Name the queues whose consumers are in place and not paused."""
@@ -255,7 +255,7 @@ class Hub(threading.Thread):
 
     def _exchange(self, batch: list[Conclusion], want: int) -> int:
         """Write outcomes and claim; on a poisonous outcome, find it and write the others."""
-        done = self._done_claims + self._ending_claims(batch)
+        done = self._claims.ending_with(batch)
         try:
             rows = self._call_exchange(batch, want, done)
         except psycopg2.Error as error:
@@ -269,8 +269,7 @@ class Hub(threading.Thread):
                 raise
             self._isolate(batch, error)
             return 0
-        self._done_claims.clear()
-        self._close_claims(conclusion.proxy for conclusion in batch)
+        self._claims.ended(batch)
         header, *claimed = rows
         self._floors.learn(header[5], claimed, want, self._lanes)
         held = len(self._held)
@@ -294,7 +293,7 @@ class Hub(threading.Thread):
     def _isolate(self, batch: list[Conclusion], error: Exception) -> None:
         """Halve a batch that PostgreSQL refused until the bad outcome stands alone; that one becomes a failure."""
         if len(batch) == 1:
-            self._pending.appendleft(_failure(batch[0].proxy, error))
+            self._pending.appendleft(refused(batch[0].proxy, error))
             log.error("outcome.refused", task_id=batch[0].proxy.message_id, error=str(error).strip())
             return
         # The second half comes next, also if the first one meets a lost connection.
@@ -305,14 +304,13 @@ class Hub(threading.Thread):
         """Hand claimed tasks to the threads."""
         for row in rows:
             self._lane(row[4])  # may ask the database: before any of them counts as held
-        for row in rows:
-            self._open_claims[row[0]] = self._open_claims.get(row[0], 0) + 1
+        self._claims.open(row[0] for row in rows)
         for row in rows:
             proxy, error = self._proxy(row)
             self._held[proxy.id] = proxy
             if error is not None:
                 log.error("task.refused", task_id=proxy.message_id, actor=proxy.actor_name, error=str(error))
-                self._inbox.put(_failure(proxy, error))
+                self._inbox.put(refused(proxy, error))
             elif self._is_claiming:
                 self._worker.work_queue.put((proxy.priority, proxy))
             else:  # told to stop while the claim was on its way
@@ -352,7 +350,7 @@ class Hub(threading.Thread):
 
     def _connect(self) -> None:
         if not self._identity.is_connected:
-            self._identity.connect([*self._open_claims, *self._done_claims])
+            self._identity.connect(self._claims.known())
             self._next_beat = time.monotonic() + self._settings.beat_seconds
 
     def _abandon(self) -> None:
@@ -361,15 +359,13 @@ class Hub(threading.Thread):
         self._give_back_unstarted()
         self._lost |= {proxy for proxy in self._held.values() if proxy.started_at is not None}
         self._held.clear()
-        self._open_claims.clear()
-        self._done_claims.clear()
+        self._claims.clear()
         self._pending.clear()
         self._identity.forget()
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self._settings.beat_seconds
-        running = [proxy.id for proxy in list(self._held.values()) if proxy.started_at is not None]
-        self._identity.beat(running, self._claimable())
+        self._identity.beat([proxy.id for proxy in self.running()], self._claimable())
 
     def _tick_if_due(self) -> None:
         """Once a second, also while the database is away: time limits, and threads that are gone."""
@@ -389,9 +385,3 @@ class Hub(threading.Thread):
         except (psycopg2.Error, PipelineError) as error:
             log.warning("worker.not_ended", worker_id=self.worker_id, error=str(error).strip())
         self._identity.disconnect()
-
-
-def _failure(proxy: TaskProxy, error: Exception) -> Conclusion:
-    conclusion = concluded(proxy, Outcome.FAILED)
-    conclusion.extra = encode_extra(None, describe(error, "refused"))
-    return conclusion

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.errors import Retry
+from dramatiq.middleware import TimeLimitExceeded
 
 from pipeline.broker.messages import as_json, encode_json
+from pipeline.errors import HardTimeLimitExceeded
 from pipeline.states import Outcome
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _TRACEBACK_FRAMES = 30
 _TRACEBACK_CHARACTERS = 16_384
 _MESSAGE_CHARACTERS = 2_000
+#: The message option that a run finds whose predecessor was killed: it ends with that error and does not start.
+VERDICT_TIME_LIMIT = "time_limit"
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +69,13 @@ def lost(proxy: TaskProxy, max_losses: int) -> Conclusion:
     """Let a run whose thread is gone run again, unless that has happened to its task ``max_losses`` times."""
     extra = json.dumps({"max_losses": max_losses})
     return Conclusion(proxy, Outcome.LOST, next_eta=proxy.eta, extra=extra, has_follow=True)
+
+
+def refused(proxy: TaskProxy, error: Exception) -> Conclusion:
+    """Fail a run that nobody can do, or whose outcome PostgreSQL does not take."""
+    conclusion = concluded(proxy, Outcome.FAILED)
+    conclusion.extra = encode_extra(None, describe(error, "refused"))
+    return conclusion
 
 
 def encode_extra(
@@ -110,7 +121,7 @@ def describe(error: BaseException, reason: str = "error") -> dict[str, str]:
         "type": type(error).__name__,
         "message": text_of(error)[:_MESSAGE_CHARACTERS],
         "traceback": clean("".join(frames))[-_TRACEBACK_CHARACTERS:],
-        "reason": reason,
+        "reason": "time_limit" if isinstance(error, TimeLimitExceeded | HardTimeLimitExceeded) else reason,
     }
 
 

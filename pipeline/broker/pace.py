@@ -17,6 +17,7 @@ class Pace:
         self._threads = threads
         self._prefetch = 0
         self._mean_seconds = 1.0
+        self.ended_runs = 0
         self._last_end = self._waiting_since = time.monotonic()
 
     def target(self) -> int:
@@ -25,6 +26,7 @@ class Pace:
 
     def ended(self, seconds: float) -> None:
         """Learn how long a run took."""
+        self.ended_runs += 1
         self._last_end = time.monotonic()
         self._mean_seconds += 0.05 * (seconds - self._mean_seconds)
 

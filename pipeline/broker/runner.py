@@ -30,10 +30,16 @@ from pipeline.states import Outcome
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
+    from dramatiq import Actor
+
+    from pipeline.broker.board import Board
     from pipeline.broker.broker import PostgresBroker
     from pipeline.broker.consumer import TaskProxy
 
     Hooks = Callable[[Any, BaseException | None], None]
+
+#: How much later than its soft limit a run is killed, where that is all that was said.
+_GRACE_SECONDS = 60.0
 
 log = get_logger(__name__)
 
@@ -43,6 +49,31 @@ class Runner:
 
     def __init__(self, broker: PostgresBroker) -> None:
         self._broker = broker
+        #: What our master reads; None in a process that has none.
+        self._board: Board | None = None
+
+    def show_on(self, board: Board) -> None:
+        """Note from now on what runs, and until when it may."""
+        self._board = board
+
+    def take_off(self, proxy: TaskProxy) -> None:
+        """Note that a run has ended, or that its thread has."""
+        if proxy.slot is not None and self._board is not None:
+            self._board.leave(proxy.slot)
+            proxy.slot = None
+
+    def _hard_limit_seconds(self, proxy: TaskProxy, actor: Actor[Any, Any] | None) -> float:
+        """Tell how long a run may take at most: as its message says, else its actor, else the setting.
+
+        Whoever gives a task more time softly than the setting allows means more time, not an early end.
+        """
+        options = {} if actor is None else actor.options
+        limit_ms: float | None = proxy.options.get("hard_time_limit") or options.get("hard_time_limit")
+        if limit_ms is not None:
+            return limit_ms / 1000
+        default = self._broker.settings.hard_time_limit_seconds or float("inf")
+        soft_ms: float | None = proxy.options.get("time_limit") or options.get("time_limit")
+        return default if soft_ms is None else max(default, soft_ms / 1000 + _GRACE_SECONDS)
 
     def begin(self, proxy: TaskProxy) -> None:
         """Make the task the current one of this thread."""
@@ -62,6 +93,9 @@ class Runner:
         )
         proxy.thread = threading.current_thread()
         proxy.started_at = time.monotonic()
+        if self._board is not None:
+            deadline = proxy.started_at + self._hard_limit_seconds(proxy, actor)
+            proxy.slot = self._board.enter(proxy.id, proxy.run, proxy.started_at, deadline)
         enter_task(proxy.task)
         self._broker.interrupter.begin(proxy.task)
 
@@ -121,6 +155,7 @@ class Runner:
 
     def _end(self, proxy: TaskProxy) -> CurrentTask:
         self._broker.interrupter.end()
+        self.take_off(proxy)
         assert proxy.task is not None  # noqa: S101 - begin() set it
         enter_task(proxy.task)  # again, if an interruption that is not ours ended the bookkeeping half-way
         return proxy.task

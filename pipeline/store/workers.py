@@ -78,6 +78,20 @@ def end(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> int | None:
     return value
 
 
+def end_killed(
+    sql: Mapping[str, str], cursor: Cursor, worker_id: int, runs: Iterable[tuple[int, int]], verdict: str
+) -> int | None:
+    """End a worker whose process was killed because of these runs (task id, run); their next runs end with the verdict.
+
+    Returns how many got it, None if the worker is not alive.
+    """
+    runs = list(runs)
+    ids, numbers = [id for id, _ in runs], [run for _, run in runs]
+    cursor.execute(sql["end_killed_worker"], {"worker": worker_id, "ids": ids, "runs": numbers, "verdict": verdict})
+    value: int | None = _value(cursor)
+    return value
+
+
 def watch(sql: Mapping[str, str], cursor: Cursor) -> list[WatchedWorker]:
     """List the workers that should be alive."""
     cursor.execute(sql["watch_workers"])

@@ -2,11 +2,21 @@
 
 SIGTERM or SIGINT: tasks in flight may finish, for ``stop_seconds``; what was not started, and what did not finish in
 time, waits again for other workers.
+
+After ``max_tasks`` tasks, over ``max_memory_mb``, and at SIGHUP it leaves: it tells the master, which starts a
+successor at once, claims nothing more, gives back what it has not started, and ends when the last of its tasks has
+ended by itself.
+
+SIGUSR1: it logs what runs in it.
 """
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -14,13 +24,14 @@ import click
 import dramatiq
 
 from pipeline import logs
+from pipeline.broker.board import Board
 from pipeline.broker.broker import PostgresBroker
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.logger import get_logger
 from pipeline.settings import get_settings
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan, split_queues
 from pipeline.supervisor.report import Reporter
-from pipeline.supervisor.signals import STOP, Signals
+from pipeline.supervisor.signals import REQUESTS, STOP, STOP_SET, Signals
 
 #: How often the process looks at itself.
 _LOOK_SECONDS = 0.5
@@ -33,19 +44,32 @@ log = get_logger("pipeline.supervisor.child")  # run as a program, its name woul
 
 @click.command()
 @click.option("--report", type=int, required=True)
+@click.option("--board", type=int, required=True)
 @click.option("--threads", type=int, required=True)
+@click.option("--max-tasks", type=int, default=0)
+@click.option("--max-memory-mb", type=int, default=0)
 @click.option("--queues")
 @click.argument("modules", nargs=-1)
-def main(report: int, threads: int, queues: str | None, modules: tuple[str, ...]) -> None:
+def main(
+    report: int,
+    board: int,
+    threads: int,
+    max_tasks: int,
+    max_memory_mb: int,
+    queues: str | None,
+    modules: tuple[str, ...],
+) -> None:
     """Run one worker process. Only for the master."""
-    with Signals(*STOP) as signals:
+    with Signals(*STOP, *REQUESTS) as signals:
         logs.configure(get_settings())
-        plan = Plan(modules, split_queues(queues), threads)
+        plan = Plan(modules, split_queues(queues), threads, max_tasks, max_memory_mb)
         try:
             broker = _load(plan)
         except PipelineError as error:
             log.critical("worker.unusable", error=str(error), exc_info=error.__cause__)
             sys.exit(EXIT_UNUSABLE)
+        os.set_inheritable(board, False)
+        broker.runner.show_on(Board(board))
         sys.exit(_work(broker, plan, signals, Reporter(report)))
 
 
@@ -92,16 +116,79 @@ def _work(broker: PostgresBroker, plan: Plan, signals: Signals, reporter: Report
         broker, queues=set(plan.queues) or None, worker_threads=plan.threads, worker_timeout=_IDLE_MS
     )
     worker.start()
+    broker.hub.max_runs = plan.max_tasks
     reporter.working_as(0)
-    # Often at first: should this process die, the master can only help a worker that it has heard of.
-    while not signals.wait(_LOOK_SECONDS if broker.hub.worker_id else _FIRST_LOOK_SECONDS):
-        reporter.working_as(broker.hub.worker_id)
-        if broker.hub.needs_recycling or not broker.hub.is_alive():
-            log.warning("worker.recycling", worker_id=broker.hub.worker_id)
-            break
+    reason = _work_until_told(broker, plan, signals, reporter)
     reporter.working_as(broker.hub.worker_id)
+    if reason is not None:
+        log.info("worker.leaving", worker_id=broker.hub.worker_id, reason=reason)
+        _finish_tasks(broker, signals, reporter)
     worker.stop(timeout=int(broker.settings.stop_seconds * 1000))
     return 0
+
+
+def _work_until_told(broker: PostgresBroker, plan: Plan, signals: Signals, reporter: Reporter) -> str | None:
+    """Return why this process leaves, None if it was asked to stop."""
+    while True:
+        # Often at first: should this process die, the master can only help a worker that it has heard of.
+        arrived = signals.wait(_LOOK_SECONDS if broker.hub.worker_id else _FIRST_LOOK_SECONDS)
+        reporter.working_as(broker.hub.worker_id)
+        if not STOP_SET.isdisjoint(arrived):
+            return None
+        if signal.SIGUSR1 in arrived:
+            _tell_what_runs(broker)
+        if signal.SIGHUP in arrived:
+            return "asked to"
+        if (reason := _reason_to_leave(broker, plan)) is not None:
+            return reason
+
+
+def _reason_to_leave(broker: PostgresBroker, plan: Plan) -> str | None:
+    hub = broker.hub
+    if hub.needs_recycling:
+        return "a thread died"
+    if not hub.is_alive():
+        return "the hub died"
+    if hub.has_run_enough:
+        return f"{plan.max_tasks} tasks"
+    # After a task at least: a limit below what an idle process takes must not end one after the other.
+    if plan.max_memory_mb and hub.runs and (resident := _resident_mb()) > plan.max_memory_mb:
+        return f"{resident} MiB"
+    return None
+
+
+def _resident_mb() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 2**20
+
+
+def _finish_tasks(broker: PostgresBroker, signals: Signals, reporter: Reporter) -> None:
+    """Let what runs come to its end, however long it takes: a successor is at work, and nobody waits for us.
+
+    When asked to stop, stop.
+    """
+    broker.hub.stop_claiming()
+    reporter.leaving()
+    while broker.hub.is_alive() and not broker.hub.is_idle:
+        arrived = signals.wait(_LOOK_SECONDS)
+        if not STOP_SET.isdisjoint(arrived):
+            return
+        if signal.SIGUSR1 in arrived:
+            _tell_what_runs(broker)
+
+
+def _tell_what_runs(broker: PostgresBroker) -> None:
+    running = broker.hub.running()
+    for proxy in running:
+        log.info(
+            "task.running",
+            task_id=proxy.message_id,
+            actor=proxy.actor_name,
+            queue=proxy.queue_name,
+            thread=proxy.thread.name if proxy.thread else None,
+            seconds=round(time.monotonic() - (proxy.started_at or 0), 1),
+        )
+    log.info("worker.running", worker_id=broker.hub.worker_id, tasks=len(running))
 
 
 if __name__ == "__main__":

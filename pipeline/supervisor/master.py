@@ -2,18 +2,26 @@
 
 It imports no actor and keeps no database connection, so there is nothing in it that a task could harm. The first
 process starts alone: if it cannot work at all, that is said once and everything ends; if it works, the others follow.
+
+A process that has worked enough leaves: its seat is taken by a successor at once, while it finishes its tasks. SIGHUP
+lets one after the other leave so, each when the successor of the one before works; with new code that cannot be loaded,
+the rest stay. SIGUSR1 lets every process log what runs in it.
 """
 
 from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from pipeline.broker.board import Board
+from pipeline.broker.outcome import VERDICT_TIME_LIMIT
 from pipeline.db.connection import connect
 from pipeline.db.statements import load
 from pipeline.errors import PipelineError
@@ -23,13 +31,19 @@ from pipeline.store import workers
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan
 from pipeline.supervisor.process import Process, describe, start
 from pipeline.supervisor.report import Receiver
-from pipeline.supervisor.signals import STOP, Signals
+from pipeline.supervisor.signals import REQUESTS, STOP, Signals
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
     from pipeline.settings import Settings
 
 #: The longest the master sleeps; signals and reports wake it earlier.
-_SLEEP_SECONDS = 5.0
+_SLEEP_SECONDS = 0.5
+#: What a process gets to write what has ended and give back what has not begun, before it is killed for a run's sake.
+_LAST_SECONDS = 1.0
+#: How long the database may take to let go of what a killed process had locked.
+_RELEASE_SECONDS = 10.0
 #: A process that lived this long did not die of how it was started.
 _HEALTHY_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
@@ -46,7 +60,10 @@ class _Child:
 
     process: Process
     receiver: Receiver
+    board: Board
     started_at: float = field(default_factory=time.monotonic)
+    #: When it will be killed, since a run of it does not end.
+    condemned_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +83,12 @@ class Master:
         self._url = url
         self._settings = settings
         self._seats = [_Seat() for _ in range(processes)]
+        #: Processes that finish their tasks and then end.
+        self._leaving: list[_Child] = []
+        #: Processes to let leave, since SIGHUP.
+        self._to_roll: list[_Child] = []
+        #: The last one that was told to.
+        self._rolled: _Child | None = None
         self._has_worked = False
         self._status = 0
         #: When to lose patience; None while nobody asked us to stop.
@@ -73,7 +96,7 @@ class Master:
 
     def run(self) -> int:
         """Run until asked to stop; return the exit status."""
-        with Signals(*STOP, signal.SIGCHLD) as signals:
+        with Signals(*STOP, *REQUESTS, signal.SIGCHLD) as signals:
             try:
                 while not self._is_over():
                     self._start_due()
@@ -81,6 +104,8 @@ class Master:
                     self._listen()
                     self._reap()
                     self._obey(arrived)
+                    self._roll()
+                    self._enforce_limits()
             finally:
                 self._kill()
         log.info("supervisor.stopped", status=self._status)
@@ -90,7 +115,7 @@ class Master:
 
     @property
     def _children(self) -> list[_Child]:
-        return [seat.child for seat in self._seats if seat.child is not None]
+        return [seat.child for seat in self._seats if seat.child is not None] + self._leaving
 
     @property
     def _is_stopping(self) -> bool:
@@ -103,7 +128,7 @@ class Master:
         return [child.receiver.file for child in self._children if child.receiver.is_open]
 
     def _seconds_to_next(self) -> float:
-        """Tell how long there is nothing to do by ourselves."""
+        """Tell how long there is nothing to do by ourselves. Nobody calls when a run goes beyond its limit."""
         dates = [seat.due for seat in self._wanted() if seat.child is None]
         if self._deadline is not None:
             dates = [self._deadline]
@@ -125,34 +150,43 @@ class Master:
 
     def _start(self) -> _Child:
         receiver = Receiver()
-        command = self._plan.command(receiver.other_end)
-        process = start(command, environment(database_url=self._url), [receiver.other_end])
+        board = Board.create(self._plan.threads)
+        files = [receiver.other_end, board.file]
+        process = start(self._plan.command(*files), environment(database_url=self._url), files)
         receiver.hand_over()
-        return _Child(process, receiver)
+        return _Child(process, receiver, board)
 
     def _listen(self) -> None:
         for child in self._children:
             child.receiver.read()
             self._has_worked = self._has_worked or child.receiver.is_working
+        for seat in self._seats:
+            if seat.child is not None and seat.child.receiver.is_leaving:
+                self._leaving.append(seat.child)
+                seat.child, seat.due = None, time.monotonic()
 
     # --- death ----------------------------------------------------------------------------------------------------
 
     def _reap(self) -> None:
         for seat in self._seats:
-            if seat.child is not None and seat.child.process.poll() is not None:
-                self._bury(seat, seat.child)
+            if (child := seat.child) is not None and child.process.poll() is not None:
+                seat.child = None
+                self._bury(child)
+                if not self._is_stopping:
+                    self._plan_successor(seat, child)
+        for child in [each for each in self._leaving if each.process.poll() is not None]:
+            self._leaving.remove(child)
+            self._bury(child)
 
-    def _bury(self, seat: _Seat, child: _Child) -> None:
-        """Free the seat of a process that has ended, and the tasks it held."""
+    def _bury(self, child: _Child) -> None:
+        """Let the tasks that a process held when it died run elsewhere."""
         status = child.process.returncode
         child.receiver.read()
         child.receiver.close()
-        seat.child = None
+        child.board.close()
         if status == EXIT_UNUSABLE and not self._has_worked:
             self._status = status
             self._stop()
-        if not self._is_stopping:
-            self._plan_successor(seat, child)
         if status != 0:
             self._rescue(child)
 
@@ -184,6 +218,50 @@ class Master:
         except (psycopg2.Error, PipelineError) as error:
             log.warning("worker.not_rescued", worker_id=worker_id, error=str(error).strip())
 
+    # --- hard limits ----------------------------------------------------------------------------------------------
+
+    def _enforce_limits(self) -> None:
+        """Kill the processes in which a run does not end, a moment after they were told to leave."""
+        now = time.monotonic()
+        for child in self._children:
+            overdue = child.board.overdue(now)
+            if not overdue:
+                child.condemned_at = None
+            elif child.condemned_at is None:
+                child.condemned_at = now + _LAST_SECONDS
+                child.process.send_signal(signal.SIGHUP)
+            elif now >= child.condemned_at:
+                self._execute(child)
+
+    def _execute(self, child: _Child) -> None:
+        """Kill a process, and let the tasks it held wait again; those that would not end, with a verdict."""
+        child.process.kill()
+        child.process.wait()
+        child.receiver.read()
+        overdue = child.board.overdue(time.monotonic())  # read once nothing can change any more
+        log.error("worker.time_limit", pid=child.process.pid, runs=[(entry.id, entry.run) for entry in overdue])
+        worker_id = child.receiver.worker_id
+        runs = [(entry.id, entry.run) for entry in overdue]
+        end = partial(workers.end_killed, worker_id=worker_id, runs=runs, verdict=VERDICT_TIME_LIMIT)
+        if worker_id and self._in_database(end) is not None:
+            child.receiver.worker_id = 0  # nothing is left to rescue
+
+    def _in_database(self, statement: Callable[[Mapping[str, str], Cursor], Any]) -> Any:
+        """Run a statement, again while the sessions of a process that was killed still hold their locks."""
+        sql, deadline = load(self._settings.schema_name), time.monotonic() + _RELEASE_SECONDS
+        while True:
+            try:
+                with closing(connect(self._url)) as connection, connection.cursor() as cursor:
+                    connection.autocommit = True
+                    return statement(sql, cursor)
+            except psycopg2.errors.LockNotAvailable as error:
+                if time.monotonic() >= deadline:
+                    log.warning("worker.not_ended", error=str(error).strip())
+                    return None
+            except (psycopg2.Error, PipelineError) as error:
+                log.warning("worker.not_ended", error=str(error).strip())
+                return None
+
     # --- stop -----------------------------------------------------------------------------------------------------
 
     def _obey(self, arrived: list[signal.Signals]) -> None:
@@ -194,8 +272,24 @@ class Master:
                 self._stop()
             elif number in STOP:
                 self._kill()
+            elif number is signal.SIGHUP:
+                log.info("supervisor.rolling", processes=len(self._seats))
+                self._to_roll = [seat.child for seat in self._seats if seat.child is not None]
+            elif number is signal.SIGUSR1:
+                for child in self._children:
+                    child.process.send_signal(signal.SIGUSR1)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._kill()
+
+    def _roll(self) -> None:
+        """Let the next process leave once the one before has left its seat, and whoever sits there now works."""
+        self._to_roll = [child for child in self._to_roll if child.process.poll() is None]
+        if not self._to_roll or self._is_stopping:
+            return
+        seated = [seat.child for seat in self._seats]
+        if self._rolled not in seated and all(child and child.receiver.is_working for child in seated):
+            self._rolled = self._to_roll.pop(0)
+            self._rolled.process.send_signal(signal.SIGHUP)
 
     def _stop(self) -> None:
         self._deadline = time.monotonic() + self._settings.stop_seconds + _GRACE_SECONDS
@@ -204,10 +298,9 @@ class Master:
 
     def _kill(self) -> None:
         """End what is left, whatever it does."""
-        for seat in self._seats:
-            if (child := seat.child) is not None:
-                log.warning("worker.process_killed", pid=child.process.pid)
-                self._status = self._status or 1
-                child.process.kill()
-                child.process.wait()
-                self._bury(seat, child)
+        for child in self._children:
+            log.warning("worker.process_killed", pid=child.process.pid)
+            self._status = self._status or 1
+            child.process.kill()
+            child.process.wait()
+        self._reap()

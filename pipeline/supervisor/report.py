@@ -1,9 +1,11 @@
-"""What a worker process tells its master, as lines through a pipe: the number of the worker that it is."""
+"""What a worker process tells its master, as lines through a pipe: which worker it is, and that it leaves."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+
+_LEAVING = b"leaving"
 
 
 class Reporter:
@@ -21,6 +23,11 @@ class Reporter:
             with suppress(OSError):  # no master is left to hear it
                 os.write(self._file, f"{worker_id}\n".encode())
 
+    def leaving(self) -> None:
+        """Tell that this process claims nothing more and ends when its tasks are done."""
+        with suppress(OSError):
+            os.write(self._file, _LEAVING + b"\n")
+
 
 class Receiver:
     """The end of the pipe in the master."""
@@ -30,6 +37,7 @@ class Receiver:
         os.set_blocking(self.file, False)
         self.is_open = True
         self.is_working = False
+        self.is_leaving = False
         #: The worker that the process is; 0 if it is none, or not yet.
         self.worker_id = 0
         self._rest = b""
@@ -47,9 +55,12 @@ class Receiver:
         """Take in what has arrived; never waits."""
         while self.is_open and (data := self._read_some()):
             *lines, self._rest = (self._rest + data).split(b"\n")
-            if lines:
-                self.is_working = True
-                self.worker_id = int(lines[-1])
+            for line in lines:
+                if line == _LEAVING:
+                    self.is_leaving = True
+                else:
+                    self.is_working = True
+                    self.worker_id = int(line)
 
     def _read_some(self) -> bytes:
         try:

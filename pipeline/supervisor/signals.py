@@ -11,6 +11,9 @@ from typing import Any, Self
 
 #: What asks a process to stop.
 STOP = (signal.SIGTERM, signal.SIGINT)
+STOP_SET = frozenset(STOP)
+#: What asks for something else: fresh processes, and what runs where.
+REQUESTS = (signal.SIGHUP, signal.SIGUSR1)
 
 
 class Signals:

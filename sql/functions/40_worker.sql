@@ -91,6 +91,48 @@ BEGIN
     RETURN return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
 END $$;
 
+-- End a worker whose process was killed because some of its runs (p_ids, p_runs) would not end. These are interrupted with a
+-- verdict: their tasks wait again at once, and the next run ends with that error instead of starting, in a process that
+-- can retry, fail and call back as the actor wants it. Whatever else the worker held waits again, uncounted.
+-- Returns how many runs got a verdict; NULL if the worker is not alive. Gives up (55P03) if its sessions still hold locks.
+CREATE OR REPLACE FUNCTION end_killed_v1(p_worker bigint, p_ids bigint[], p_runs int[], p_verdict text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    v_judged bigint;
+BEGIN
+    PERFORM FROM worker WHERE worker_id = p_worker AND state = 'a' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    -- A step that is about to commit holds its checkpoint, so that the next run sees its cursor.
+    PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
+    WITH held AS (
+        SELECT u.*, h.attempts, h.patch
+          FROM claim c, unnest(c.ids, c.runs, c.lanes) AS u(id, run, lane), unnest(p_ids, p_runs) AS o(id, run),
+               LATERAL (SELECT coalesce(max(a.attempt), 0) AS attempts,
+                               (array_agg(a.patch ORDER BY a.run DESC)
+                                FILTER (WHERE a.patch IS NOT NULL OR a.outcome IN ('s', 'f', 'c', 'k')))[1] AS patch
+                          FROM attempt a WHERE a.task_id = u.id) h
+         WHERE c.worker_id = p_worker AND u.id = o.id AND u.run = o.run
+    ), judged AS (
+        INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, finished_at, next_eta, error, patch)
+        SELECT h.id, h.run, h.attempts, 'i', p_worker, clock_timestamp(), clock_timestamp(),
+               json_build_object('type', 'ProcessKilled', 'reason', p_verdict,
+                                 'message', format('the process of worker %s was killed because this run did not end', p_worker)),
+               (coalesce(h.patch::jsonb, '{}') || jsonb_build_object('verdict', p_verdict))::json
+          FROM held h
+        ON CONFLICT DO NOTHING RETURNING task_id, run, next_eta
+    ), waiting AS (
+        INSERT INTO ready (lane_id, eta, id, run)
+        SELECT h.lane, j.next_eta, h.id, h.run + 1 FROM judged j JOIN held h ON (h.id, h.run) = (j.task_id, j.run)
+    )
+    SELECT count(*) INTO v_judged FROM judged;
+    PERFORM return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
+    PERFORM pg_notify(current_schema(), '');
+    RETURN v_judged;
+END $$;
+
 -- Who should be alive, what its beat is, and how many of its database sessions are still there.
 -- A role that may not see another's session start takes the pid for it.
 -- A worker whose row was deleted by hand is listed by what it claimed, with a beat that stands still.

@@ -26,6 +26,10 @@ SELECT :"schema".resume_v1(%(worker)s, %(known_claims)s::bigint[], :"schema".bac
 -- End in good order; what is still claimed waits again.
 SELECT :"schema".end_worker_v1(%(worker)s)
 
+-- name: end_killed_worker
+-- End a worker whose process was killed because of these runs.
+SELECT :"schema".end_killed_v1(%(worker)s, %(ids)s::bigint[], %(runs)s::int[], %(verdict)s)
+
 -- name: watch_workers
 -- Who should be alive.
 SELECT worker_id, beat, sessions FROM :"schema".watch_workers_v1()

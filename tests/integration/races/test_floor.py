@@ -104,9 +104,9 @@ def test_an_exchange_that_claims_nothing_does_not_pass_for_a_full_scan(broker: P
         hub = broker.hub
         recorder = SimpleNamespace(arguments=lambda: asked.append(1), learn=lambda *_: None)
         real, hub._floors = hub._floors, recorder  # type: ignore[assignment]
-        hub._done_claims.append(12345)
+        hub._claims.done.append(12345)
         hub.wake()
-        eventually(lambda: not hub._done_claims)
+        eventually(lambda: not hub._claims.done)
         hub._floors = real
         release.set()
         broker.join("default", timeout=5_000)

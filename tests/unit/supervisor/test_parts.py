@@ -11,10 +11,14 @@ from pipeline.supervisor.signals import Signals
 
 
 def test_a_plan_is_a_command_line():
-    program = [sys.executable, "-m", "pipeline.supervisor.child", "--report", "5", "--threads", "8"]
+    program = [sys.executable, "-m", "pipeline.supervisor.child", "--report", "5", "--board", "6", "--threads", "8"]
 
-    assert Plan(("actors",), (), 8).command(5) == [*program, "--", "actors"]
-    assert Plan(("a", "b"), ("x", "y"), 8).command(5) == [*program, "--queues", "x,y", "--", "a", "b"]
+    assert Plan(("actors",), (), 8).command(5, 6) == [
+        *(*program, "--max-tasks", "0", "--max-memory-mb", "0", "--", "actors"),
+    ]
+    assert Plan(("a", "b"), ("x", "y"), 8, max_tasks=3, max_memory_mb=200).command(5, 6) == [
+        *(*program, "--max-tasks", "3", "--max-memory-mb", "200", "--queues", "x,y", "--", "a", "b"),
+    ]
 
 
 @pytest.mark.parametrize(("text", "queues"), [(None, ()), ("", ()), ("a", ("a",)), (" a, b ,", ("a", "b")), (",", ())])
@@ -49,6 +53,18 @@ def test_the_master_hears_the_latest_worker_of_a_process():
     receiver.hand_over()
     receiver.read()
     assert (receiver.worker_id, receiver.is_open) == (9, False)
+    receiver.close()
+
+
+def test_the_master_hears_that_a_process_leaves():
+    receiver = Receiver()
+    reporter = Reporter(receiver.other_end)
+    reporter.working_as(7)
+    reporter.leaving()
+    receiver.read()
+
+    assert (receiver.is_working, receiver.is_leaving, receiver.worker_id) == (True, True, 7)
+    receiver.hand_over()
     receiver.close()
 
 

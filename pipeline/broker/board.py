@@ -1,0 +1,78 @@
+"""What each thread of a worker process runs, in memory that its master reads.
+
+The master sees it whatever the process does, also while one of its tasks holds the GIL or hangs in C code, when no
+thread of the process can say anything. A run costs two writes and no system call.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections import deque
+from tempfile import TemporaryFile
+from typing import NamedTuple, Self
+
+#: Task id (0: free), run, when it began and when it must have ended (0: never), both on the machine's monotonic clock.
+_SLOT = struct.Struct("qqdd")
+_ID = struct.Struct("q")
+
+
+class Entry(NamedTuple):
+    """One run, as the master sees it."""
+
+    id: int
+    run: int
+    started_at: float
+    deadline: float
+
+
+class Board:
+    """Slots for runs. Made by the master, one for each process, and attached to by that process."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self._slots = os.fstat(file).st_size // _SLOT.size
+        self._memory = mmap.mmap(file, self._slots * _SLOT.size)
+        self._free = deque(range(self._slots))
+
+    @classmethod
+    def create(cls, threads: int) -> Self:
+        """Make a board for a process of so many threads; some more slots are for threads that replace dead ones."""
+        with TemporaryFile() as file:  # nameless, and gone with the last process that has it
+            os.truncate(file.fileno(), (2 * threads + 8) * _SLOT.size)
+            return cls(os.dup(file.fileno()))
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._memory.close()
+        os.close(self.file)
+
+    # --- in the process -----------------------------------------------------------------------------------------------
+
+    def enter(self, id: int, run: int, started_at: float, deadline: float) -> int | None:
+        """Note a run; return its slot, None if all are taken: then nobody can end that run."""
+        try:
+            slot = self._free.popleft()
+        except IndexError:
+            return None
+        # The id last: a master that looks meanwhile sees a free slot.
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, 0, run, started_at, deadline)
+        _ID.pack_into(self._memory, slot * _SLOT.size, id)
+        return slot
+
+    def leave(self, slot: int) -> None:
+        """Note that the run in this slot has ended."""
+        _ID.pack_into(self._memory, slot * _SLOT.size, 0)
+        self._free.append(slot)
+
+    # --- in the master ------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """Read what runs."""
+        read = (Entry(*_SLOT.unpack_from(self._memory, slot * _SLOT.size)) for slot in range(self._slots))
+        return [entry for entry in read if entry.id]
+
+    def overdue(self, now: float) -> list[Entry]:
+        """Read which runs should have ended."""
+        return [entry for entry in self.entries() if 0 < entry.deadline <= now]

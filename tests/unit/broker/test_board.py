@@ -1,0 +1,54 @@
+"""What a process runs, as its master sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.broker.board import Board, Entry
+
+
+@pytest.fixture
+def master() -> Iterator[Board]:
+    board = Board.create(threads=2)
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def process(master: Board) -> Iterator[Board]:
+    board = Board(os.dup(master.file))
+    yield board
+    board.close()
+
+
+def test_the_master_sees_what_the_process_notes(master: Board, process: Board) -> None:
+    first = process.enter(7, 1, started_at=100.0, deadline=200.0)
+    second = process.enter(8, 3, started_at=150.0, deadline=float("inf"))
+    assert set(master.entries()) == {Entry(7, 1, 100.0, 200.0), Entry(8, 3, 150.0, float("inf"))}
+
+    process.leave(first or 0)
+    assert [entry.id for entry in master.entries()] == [8]
+    process.leave(second or 0)
+    assert master.entries() == []
+
+
+@pytest.mark.parametrize(("now", "overdue"), [(199.9, []), (200.0, [7]), (1e12, [7])])
+def test_a_run_is_overdue_from_its_deadline_on(master: Board, process: Board, now: float, overdue: list[int]) -> None:
+    process.enter(7, 1, 100.0, 200.0)
+    process.enter(8, 1, 100.0, float("inf"))
+    process.leave(process.enter(9, 1, 100.0, 150.0) or 0)
+
+    assert [entry.id for entry in master.overdue(now)] == overdue
+
+
+def test_without_a_free_slot_a_run_goes_on_unseen(master: Board, process: Board) -> None:
+    slots = [process.enter(number, 1, 1.0, 2.0) for number in range(1, 100)]
+
+    assert None in slots
+    taken = [slot for slot in slots if slot is not None]
+    assert len(set(taken)) == len(taken) == len(master.entries()) >= 4
+    process.leave(taken[0])
+    assert process.enter(200, 1, 1.0, 2.0) == taken[0]
