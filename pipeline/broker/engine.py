@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dramatiq.middleware import Middleware
 
+from pipeline.broker import time_limits
 from pipeline.broker.hub import Hub
 from pipeline.broker.outcome import clean
 from pipeline.broker.transaction import OwnedTransaction, Step
@@ -17,7 +18,7 @@ from pipeline.maintenance import Caretaker
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
-    from dramatiq import Worker
+    from dramatiq import Actor, Worker
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.context import CurrentTask
@@ -52,6 +53,11 @@ class Engine(Middleware):
         if self._caretaker is not None:
             self._caretaker.stop()
         broker.close()
+
+    def before_declare_actor(self, broker: PostgresBroker, actor: Actor[Any, Any]) -> None:
+        """Refuse limits that make no sense, where they are written down."""
+        if (complaint := time_limits.wrong(actor.options)) is not None:
+            raise ConfigurationError(f"The actor {actor.actor_name}: {complaint}")
 
     # --- what a running task asks for -------------------------------------------------------------------------------
 

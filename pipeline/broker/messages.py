@@ -10,6 +10,7 @@ from dramatiq import Message
 from dramatiq.encoder import Encoder
 from dramatiq.message import get_encoder
 
+from pipeline.broker import time_limits
 from pipeline.context import NewTask
 from pipeline.errors import MessageNotEncodable, MessageTooLarge
 
@@ -28,10 +29,12 @@ def encode(message: Message[Any], priority: int, delay_ms: float | None, limit_b
     """Make a message ready for the store.
 
     Raises:
-        MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts, or its id is no UUID, or its priority
-            or delay no number.
+        MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts, or its id is no UUID, or its
+            priority, delay or time limit no number that makes sense.
         MessageTooLarge: Its JSON is larger than ``limit_bytes``.
     """
+    if (complaint := time_limits.wrong(message.options)) is not None:
+        raise MessageNotEncodable(f"The message for {message.actor_name}: {complaint}")
     payload = encode_json(
         {
             "args": message.args,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 
 from pipeline.broker.outcome import concluded, describe, encode_extra
+from pipeline.broker.time_limits import hard_limit_seconds
 from pipeline.broker.transaction import CommitUnknown, OwnedTransaction
 from pipeline.context import Capture, CurrentTask, capturing, enter_task
 from pipeline.errors import DatabaseUnavailable, LeaseLost
@@ -30,16 +31,11 @@ from pipeline.states import Outcome
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
-    from dramatiq import Actor
-
     from pipeline.broker.board import Board
     from pipeline.broker.broker import PostgresBroker
     from pipeline.broker.consumer import TaskProxy
 
     Hooks = Callable[[Any, BaseException | None], None]
-
-#: How much later than its soft limit a run is killed, where that is all that was said.
-_GRACE_SECONDS = 60.0
 
 log = get_logger(__name__)
 
@@ -62,19 +58,6 @@ class Runner:
             self._board.leave(proxy.slot)
             proxy.slot = None
 
-    def _hard_limit_seconds(self, proxy: TaskProxy, actor: Actor[Any, Any] | None) -> float:
-        """Tell how long a run may take at most: as its message says, else its actor, else the setting.
-
-        Whoever gives a task more time softly than the setting allows means more time, not an early end.
-        """
-        options = {} if actor is None else actor.options
-        limit_ms: float | None = proxy.options.get("hard_time_limit") or options.get("hard_time_limit")
-        if limit_ms is not None:
-            return limit_ms / 1000
-        default = self._broker.settings.hard_time_limit_seconds or float("inf")
-        soft_ms: float | None = proxy.options.get("time_limit") or options.get("time_limit")
-        return default if soft_ms is None else max(default, soft_ms / 1000 + _GRACE_SECONDS)
-
     def begin(self, proxy: TaskProxy) -> None:
         """Make the task the current one of this thread."""
         actor = self._broker.actors.get(proxy.actor_name)
@@ -94,8 +77,9 @@ class Runner:
         proxy.thread = threading.current_thread()
         proxy.started_at = time.monotonic()
         if self._board is not None:
-            deadline = proxy.started_at + self._hard_limit_seconds(proxy, actor)
-            proxy.slot = self._board.enter(proxy.id, proxy.run, proxy.started_at, deadline)
+            default = self._broker.settings.hard_time_limit_seconds
+            limit = hard_limit_seconds(proxy.options, {} if actor is None else actor.options, default)
+            proxy.slot = self._board.enter(proxy.id, proxy.run, proxy.started_at, proxy.started_at + limit)
         enter_task(proxy.task)
         self._broker.interrupter.begin(proxy.task)
 

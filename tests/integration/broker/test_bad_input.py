@@ -13,7 +13,7 @@ from dramatiq.errors import QueueNotFound
 
 import pipeline
 from pipeline import MessageTooLarge, PostgresBroker
-from pipeline.errors import MessageNotEncodable, SchemaOutdated, TaskIsRunning
+from pipeline.errors import ConfigurationError, MessageNotEncodable, SchemaOutdated, TaskIsRunning
 from pipeline.store import workers
 from tests.fixtures.broker import global_broker, working
 from tests.fixtures.logs import captured_logs
@@ -59,6 +59,17 @@ def test_what_cannot_be_stored_is_refused_at_send(echo, rows, value, place) -> N
             echo.send_with_options(pipe_target=value)
 
     assert rows("SELECT 1 FROM pipeline.task") == []
+
+
+@pytest.mark.parametrize("option", ["time_limit", "hard_time_limit"])
+def test_a_limit_that_is_no_time_is_refused_at_send_and_at_the_actor(broker, echo, rows, option) -> None:
+    with pytest.raises(MessageNotEncodable, match=f"message for echo: the {option} -1 is no number of milliseconds"):
+        echo.send_with_options(**{option: -1})
+    assert rows("SELECT 1 FROM pipeline.task") == []
+
+    with pytest.raises(ConfigurationError, match=f"actor hasty: the {option} 'soon' is no number of milliseconds"):
+        dramatiq.actor(lambda: None, actor_name="hasty", **{option: "soon"})
+    assert "hasty" not in broker.get_declared_actors()
 
 
 @pytest.mark.parametrize(
