@@ -39,9 +39,9 @@ class Board:
     @classmethod
     def create(cls, threads: int) -> Self:
         """Make a board for a process of so many threads; some more slots are for threads that replace dead ones."""
-        with TemporaryFile() as file:  # nameless, and gone with the last process that has it
-            os.truncate(file.fileno(), (2 * threads + 8) * _SLOT.size)
-            return cls(os.dup(file.fileno()))
+        file = _nameless_file()
+        os.truncate(file, (2 * threads + 8) * _SLOT.size)
+        return cls(file)
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -76,3 +76,12 @@ class Board:
     def overdue(self, now: float) -> list[Entry]:
         """Read which runs should have ended."""
         return [entry for entry in self.entries() if 0 < entry.deadline <= now]
+
+
+def _nameless_file() -> int:
+    """Open a file that is gone with the last process that has it: in memory, where nothing need be writable."""
+    try:
+        return os.memfd_create("pipeline-board")
+    except (AttributeError, OSError):  # not on Linux, or forbidden
+        with TemporaryFile() as file:
+            return os.dup(file.fileno())

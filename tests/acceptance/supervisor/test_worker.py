@@ -312,8 +312,9 @@ def test_with_code_that_cannot_be_loaded_sighup_costs_one_process_at_most(
     worker.signal(signal.SIGHUP)
     worker.says("a bad release", within=40)
 
-    eventually(lambda: live_workers(database_url) == 1, within=20)
-    assert len(set(processes(worker)) & old) == 1
+    eventually(lambda: len(set(processes(worker)) & old) == 1, within=20)
+    assert worker.output.count("worker.leaving") == 1
+    assert live_workers(database_url) == 1
     module.write_text("import pipeline\n\n@pipeline.actor(queue_name='held')\ndef rolled() -> None: ...\n")
     eventually(lambda: live_workers(database_url) == 2 and not set(processes(worker)) & old, within=60)
     worker.signal(signal.SIGTERM)

@@ -10,8 +10,10 @@ import pytest
 from pipeline.broker.board import Board, Entry
 
 
-@pytest.fixture
-def master() -> Iterator[Board]:
+@pytest.fixture(params=["in memory", "on disk"])
+def master(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    if request.param == "on disk":  # as on a system without memfd_create
+        monkeypatch.delattr(os, "memfd_create")
     board = Board.create(threads=2)
     yield board
     board.close()
