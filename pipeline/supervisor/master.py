@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg2
 
@@ -205,18 +205,15 @@ class Master:
         Others would find out by themselves, when its lease is over. So this is tried once.
         """
         worker_id = child.receiver.worker_id
-        if not worker_id:
-            return
-        sql = load(self._settings.schema_name)
-        try:
-            with closing(connect(self._url)) as connection, connection.cursor() as cursor:
-                connection.autocommit = True
-                for worker in workers.watch(sql, cursor):
-                    if worker.worker_id == worker_id:
-                        lost = workers.rescue(sql, cursor, worker, self._settings.max_losses)
-                        log.warning("worker.rescued", worker_id=worker_id, lost=lost)
-        except (psycopg2.Error, PipelineError) as error:
-            log.warning("worker.not_rescued", worker_id=worker_id, error=str(error).strip())
+
+        def rescue(sql: Mapping[str, str], cursor: Cursor) -> int | None:
+            for watched in workers.watch(sql, cursor):
+                if watched.worker_id == worker_id:
+                    return workers.rescue(sql, cursor, watched, self._settings.max_losses)
+            return None
+
+        if worker_id and (lost := self._in_database(rescue, "worker.not_rescued")) is not None:
+            log.warning("worker.rescued", worker_id=worker_id, lost=lost)
 
     # --- hard limits ----------------------------------------------------------------------------------------------
 
@@ -243,24 +240,23 @@ class Master:
         worker_id = child.receiver.worker_id
         runs = [(entry.id, entry.run) for entry in overdue]
         end = partial(workers.end_killed, worker_id=worker_id, runs=runs, verdict=VERDICT_TIME_LIMIT)
-        if worker_id and self._in_database(end) is not None:
+        if worker_id and self._in_database(end, "worker.not_ended", within=_RELEASE_SECONDS) is not None:
             child.receiver.worker_id = 0  # nothing is left to rescue
 
-    def _in_database(self, statement: Callable[[Mapping[str, str], Cursor], Any]) -> Any:
+    def _in_database(
+        self, statement: Callable[[Mapping[str, str], Cursor], int | None], complaint: str, *, within: float = 0
+    ) -> int | None:
         """Run a statement, again while the sessions of a process that was killed still hold their locks."""
-        sql, deadline = load(self._settings.schema_name), time.monotonic() + _RELEASE_SECONDS
+        sql, deadline = load(self._settings.schema_name), time.monotonic() + within
         while True:
             try:
                 with closing(connect(self._url)) as connection, connection.cursor() as cursor:
                     connection.autocommit = True
                     return statement(sql, cursor)
-            except psycopg2.errors.LockNotAvailable as error:
-                if time.monotonic() >= deadline:
-                    log.warning("worker.not_ended", error=str(error).strip())
-                    return None
             except (psycopg2.Error, PipelineError) as error:
-                log.warning("worker.not_ended", error=str(error).strip())
-                return None
+                if not isinstance(error, psycopg2.errors.LockNotAvailable) or time.monotonic() >= deadline:
+                    log.warning(complaint, error=str(error).strip())
+                    return None
 
     # --- stop -----------------------------------------------------------------------------------------------------
 
@@ -276,10 +272,15 @@ class Master:
                 log.info("supervisor.rolling", processes=len(self._seats))
                 self._to_roll = [seat.child for seat in self._seats if seat.child is not None]
             elif number is signal.SIGUSR1:
-                for child in self._children:
-                    child.process.send_signal(signal.SIGUSR1)
+                self._let_tell()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._kill()
+
+    def _let_tell(self) -> None:
+        """Let every process log what runs in it; one that does not work yet would be ended by the signal."""
+        for child in self._children:
+            if child.receiver.is_working:
+                child.process.send_signal(signal.SIGUSR1)
 
     def _roll(self) -> None:
         """Let the next process leave once the one before has left its seat, and whoever sits there now works."""

@@ -1,11 +1,5 @@
 -- Commands on whole queues. Each belongs to the caller's transaction and is noted with who and why.
 
--- Whether nothing is claimed from a queue now. A pause that has run out counts as none, without anybody ending it.
-CREATE OR REPLACE FUNCTION is_paused(p_paused_at timestamptz, p_resume_at timestamptz) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT p_paused_at IS NOT NULL AND (p_resume_at IS NULL OR p_resume_at > clock_timestamp())
-$$;
-
 -- Let nothing be claimed from a queue, for a while or until somebody resumes it; what runs goes on. Pausing again
 -- changes who, why and until when. False if there is no such queue.
 CREATE OR REPLACE FUNCTION pause_queue_v1(p_queue text, p_who text, p_reason text, p_resume_after_ms bigint) RETURNS boolean
@@ -14,7 +8,9 @@ BEGIN
     IF p_resume_after_ms <= 0 THEN
         RAISE EXCEPTION 'a pause of % ms', p_resume_after_ms USING ERRCODE = '22023', HINT = 'Give a time above 0.';
     END IF;
-    UPDATE queue SET paused_at = CASE WHEN is_paused(paused_at, resume_at) THEN paused_at ELSE clock_timestamp() END,
+    -- A pause that has run out counts as none, without anybody ending it.
+    UPDATE queue SET paused_at = CASE WHEN resume_at <= clock_timestamp() THEN clock_timestamp()
+                                      ELSE coalesce(paused_at, clock_timestamp()) END,
                      paused_by = p_who, pause_reason = p_reason,
                      resume_at = clock_timestamp() + p_resume_after_ms * interval '1 ms'
      WHERE name = p_queue;

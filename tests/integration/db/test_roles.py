@@ -193,10 +193,22 @@ def test_a_reader_sees_what_happens_but_not_with_what(as_role, rows):
                 ask(statement)
 
 
+def test_a_reader_sees_what_is_paused_and_by_whom_and_pauses_nothing(as_role, rows):
+    rows("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
+    with as_role("pipeline_reader") as ask:
+        assert ask("SELECT paused, paused_by, pause_reason, resume_at FROM pipeline.queue_status") == [
+            (True, "ada", "out of paper", None)
+        ]
+        with pytest.raises(errors.InsufficientPrivilege):
+            ask("SELECT pipeline.resume_queue_v1('default', 'bob', '')")
+
+
 def test_an_operator_sees_everything_and_commands(as_role, rows):
     with as_role("pipeline_operator") as ask:
         ask(ENQUEUE)
 
+        for view in ("task_status", "attempt_history", "queue_status", "worker_status"):
+            ask(f"SELECT * FROM pipeline.{view}")
         assert ask("SELECT args FROM pipeline.task_status") == [(["a secret"],)]
         assert ask("SELECT pipeline.flush_v1('default', 'me')") == [(1,)]
         with pytest.raises(errors.InsufficientPrivilege):
