@@ -25,6 +25,8 @@ class NewTask:
     actor: str
     delay_ms: int | None
     payload: str
+    #: What it asks for beyond its place in a lane (see ``pipeline.broker.keys``), as JSON.
+    keys: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

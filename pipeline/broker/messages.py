@@ -11,6 +11,7 @@ from dramatiq.encoder import Encoder
 from dramatiq.message import get_encoder
 
 from pipeline.broker import time_limits
+from pipeline.broker.keys import keys_of
 from pipeline.context import NewTask
 from pipeline.errors import MessageNotEncodable, MessageTooLarge
 
@@ -52,6 +53,7 @@ def encode(message: Message[Any], priority: int, delay_ms: float | None, limit_b
         actor=message.actor_name,
         delay_ms=None if delay_ms is None else whole_ms(delay_ms),
         payload=payload,
+        keys=keys_of(message.options, what=f"The message for {message.actor_name}"),
     )
 
 
@@ -123,9 +125,10 @@ def as_json(tasks: list[NewTask]) -> str:
 
 def _as_json(task: NewTask) -> str:
     delay = "null" if task.delay_ms is None else task.delay_ms
+    keys = "" if task.keys is None else f',"k":{task.keys}'
     return (
         f'{{"m":"{task.message_id}","q":{json.dumps(task.queue)},"p":{task.priority},'
-        f'"a":{json.dumps(task.actor)},"d":{delay},"b":{task.payload}}}'
+        f'"a":{json.dumps(task.actor)},"d":{delay},"b":{task.payload}{keys}}}'
     )
 
 

@@ -61,8 +61,8 @@ def enqueue(
     mode: Mode = "u",
     since_ms: float | None = None,
     notify: bool = False,
-) -> None:
-    """Insert one task on the transaction the cursor has."""
+) -> str:
+    """Insert one task on the transaction the cursor has; return the id of the message that stands for it."""
     cursor.execute(
         sql["enqueue"],
         {
@@ -75,8 +75,11 @@ def enqueue(
             "mode": mode,
             "since_ms": since_ms,
             "notify": notify,
+            "keys": task.keys,
         },
     )
+    value: str = _value(cursor)
+    return value
 
 
 def enqueue_many(
@@ -87,11 +90,14 @@ def enqueue_many(
     mode: Mode = "u",
     since_ms: float | None = None,
     notify: bool = False,
-) -> int:
-    """Insert many tasks (the JSON of ``messages.as_json``) in one statement; return how many were new."""
+) -> dict[str, str]:
+    """Insert many tasks (the JSON of ``messages.as_json``) in one statement.
+
+    Returns:
+        The ids of messages for which another one stands, and of that one.
+    """
     cursor.execute(sql["enqueue_many"], {"tasks": tasks, "mode": mode, "since_ms": since_ms, "notify": notify})
-    value: int = _value(cursor)
-    return value
+    return _value(cursor) or {}
 
 
 def create_group(sql: Mapping[str, str], cursor: Cursor, group_id: str, size: int) -> None:

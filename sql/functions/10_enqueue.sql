@@ -43,7 +43,7 @@ END $$;
 -- Two senders of one id come one after the other at the row of ready that both would insert. The second one waits there
 -- for the end of the first, finds the row taken, and looks again.
 CREATE OR REPLACE FUNCTION revisit_task(
-    p_message_id uuid, p_lane int, p_delay_ms bigint, p_payload json, p_mode "char", p_since_ms float8
+    p_message_id uuid, p_lane int, p_actor text, p_delay_ms bigint, p_payload json, p_keys jsonb, p_mode "char", p_since_ms float8
 ) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -86,10 +86,10 @@ BEGIN
             END IF;
             v_run := v_last.run + 1;
         END IF;
-        UPDATE task SET payload = p_payload, lane_id = p_lane
-         WHERE id = v_id AND (payload::text, lane_id) IS DISTINCT FROM (p_payload::text, p_lane);
-        UPDATE task_carry SET payload = p_payload, lane_id = p_lane
-         WHERE id = v_id AND (payload::text, lane_id) IS DISTINCT FROM (p_payload::text, p_lane);
+        UPDATE task SET payload = p_payload, lane_id = p_lane, actor = p_actor, keys = p_keys
+         WHERE id = v_id AND (payload::text, lane_id, actor, keys) IS DISTINCT FROM (p_payload::text, p_lane, p_actor, p_keys);
+        UPDATE task_carry SET payload = p_payload, lane_id = p_lane, actor = p_actor, keys = p_keys
+         WHERE id = v_id AND (payload::text, lane_id, actor, keys) IS DISTINCT FROM (p_payload::text, p_lane, p_actor, p_keys);
         INSERT INTO ready (lane_id, eta, id, run)
         VALUES (p_lane, clock_timestamp() + coalesce(p_delay_ms, 0) * interval '1 ms', v_id, v_run)
         ON CONFLICT (id) DO NOTHING;
@@ -104,11 +104,14 @@ BEGIN
 END $$;
 
 -- Enqueue one message: one round trip, on the caller's connection and in its transaction if there is one.
+-- p_keys: what the message asks for beyond its place in a lane, or NULL.
+-- Returns the id of the message that stands for it now: its own.
 -- Raises PQ001 if the lane was never made (see ensure_lane_v1), PQ003 as above.
 CREATE OR REPLACE FUNCTION enqueue_v1(
     p_message_id uuid, p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_payload json,
-    p_mode "char", p_since_ms float8, p_notify boolean, p_parent bigint DEFAULT NULL, p_origin "char" DEFAULT 's'
-) RETURNS bigint
+    p_mode "char", p_since_ms float8, p_notify boolean, p_parent bigint DEFAULT NULL, p_origin "char" DEFAULT 's',
+    p_keys jsonb DEFAULT NULL
+) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_now  timestamptz := clock_timestamp();
@@ -122,14 +125,14 @@ BEGIN
             USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
     END IF;
     IF p_mode <> 'n' THEN
-        v_id := revisit_task(p_message_id, v_lane, p_delay_ms, p_payload, p_mode, p_since_ms);
+        v_id := revisit_task(p_message_id, v_lane, p_actor, p_delay_ms, p_payload, p_keys, p_mode, p_since_ms);
     END IF;
     WHILE v_id IS NULL LOOP
         v_id := next_task_id(v_now);
         -- Whoever inserts a message id that another transaction is inserting waits for its end, and takes its task for
         -- ours: as if it had come after us and replaced what we sent. So a replay waits for the original, too.
-        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload)
-        VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload)
+        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload, keys)
+        VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload, p_keys)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
@@ -140,23 +143,26 @@ BEGIN
     IF p_notify THEN
         PERFORM pg_notify(current_schema(), '');
     END IF;
-    RETURN v_id;
+    RETURN p_message_id;
 END $$;
 
 -- Enqueue many messages in one statement: all or none.
--- p_tasks: [{"m": message id, "q": queue, "p": priority, "a": actor, "d": delay in ms or null, "b": payload}, …]
--- Returns how many were inserted (known ids are dealt with by mode and not counted).
+-- p_tasks: [{"m": message id, "q": queue, "p": priority, "a": actor, "d": delay in ms or null, "b": payload,
+--            "k": keys as in enqueue_v1, if it has any}, …]
+-- added: how many were inserted (known ids are dealt with by mode and not counted). standing: {message id: id of the
+-- message that stands for it} where that is another one, or NULL.
 CREATE OR REPLACE FUNCTION enqueue_many_v1(
-    p_tasks json, p_mode "char", p_since_ms float8, p_notify boolean, p_parent bigint DEFAULT NULL, p_origin "char" DEFAULT 's'
-) RETURNS bigint
+    p_tasks json, p_mode "char", p_since_ms float8, p_notify boolean, p_parent bigint DEFAULT NULL, p_origin "char" DEFAULT 's',
+    OUT added bigint, OUT standing jsonb
+)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_known uuid[] := '{}';
     v_left  int;
     v_added int;
-    v_count bigint := 0;
     v_row   record;
 BEGIN
+    added := 0;
     FOR v_row IN
         SELECT x.q, x.p FROM json_to_recordset(p_tasks) AS x(q text, p int)
           LEFT JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
@@ -167,33 +173,34 @@ BEGIN
     END LOOP;
     IF p_mode <> 'n' THEN
         FOR v_row IN
-            SELECT x.m, l.lane_id, x.d, x.b FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, d bigint, b json)
+            SELECT x.m, l.lane_id, x.a, x.d, x.b, x.k
+              FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json, k jsonb)
               JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
              CROSS JOIN LATERAL (SELECT FROM task       WHERE message_id = x.m
                        UNION ALL SELECT FROM task_carry WHERE message_id = x.m LIMIT 1) known
              ORDER BY x.m
         LOOP
-            PERFORM revisit_task(v_row.m, v_row.lane_id, v_row.d, v_row.b, p_mode, p_since_ms);
+            PERFORM revisit_task(v_row.m, v_row.lane_id, v_row.a, v_row.d, v_row.b, v_row.k, p_mode, p_since_ms);
             v_known := v_known || v_row.m;
         END LOOP;
     END IF;
     v_left := json_array_length(p_tasks) - cardinality(v_known);
     WHILE v_left > 0 LOOP
-        WITH added AS (
-            INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload)
+        WITH made AS (
+            INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload, keys)
             SELECT next_task_id(x.now), x.m, l.lane_id, x.a, x.now + coalesce(x.d, 0) * interval '1 ms', x.now,
-                   p_parent, p_origin, x.b
+                   p_parent, p_origin, x.b, x.k
               FROM (SELECT *, clock_timestamp() AS now
-                      FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json)) x
+                      FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json, k jsonb)) x
               JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
              WHERE cardinality(v_known) = 0 OR x.m <> ALL (v_known)
             ON CONFLICT DO NOTHING  -- as in enqueue_v1
             RETURNING id, lane_id, eta
         ), waiting AS (
-            INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM added
+            INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM made
         )
-        SELECT count(*) INTO v_added FROM added;
-        v_count := v_count + v_added;
+        SELECT count(*) INTO v_added FROM made;
+        added := added + v_added;
         EXIT WHEN v_added = v_left;
         -- Some were being inserted by others and are known now. Those that are not met a task id twice: once more.
         v_known := ARRAY(SELECT x.m FROM json_to_recordset(p_tasks) AS x(m uuid) WHERE find_task(x.m) IS NOT NULL);
@@ -202,7 +209,6 @@ BEGIN
     IF p_notify THEN
         PERFORM pg_notify(current_schema(), '');
     END IF;
-    RETURN v_count;
 END $$;
 
 -- Enqueue from SQL: psql, a trigger or another language. In the caller's transaction, never notifying.

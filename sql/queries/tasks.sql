@@ -3,13 +3,13 @@
 SELECT :"schema".ensure_lane_v1(%(queue)s, %(priority)s)
 
 -- name: enqueue
--- Enqueue one message on whatever transaction the cursor has.
+-- Enqueue one message on whatever transaction the cursor has; the id of the message that stands for it.
 SELECT :"schema".enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
-                            %(mode)s, %(since_ms)s, %(notify)s)
+                            %(mode)s, %(since_ms)s, %(notify)s, p_keys => %(keys)s)
 
 -- name: enqueue_many
--- Enqueue many messages, all or none.
-SELECT :"schema".enqueue_many_v1(%(tasks)s, %(mode)s, %(since_ms)s, %(notify)s)
+-- Enqueue many messages, all or none; those for which others stand, with the ids of these.
+SELECT standing FROM :"schema".enqueue_many_v1(%(tasks)s, %(mode)s, %(since_ms)s, %(notify)s)
 
 -- name: create_group
 -- A group whose members count towards its completion callbacks.

@@ -35,7 +35,7 @@ def add(broker):
 
 def enqueue(cursor):
     call = "SELECT pipeline.enqueue_v1(gen_random_uuid(), 'default', 0, 'add', NULL, %s, 'n', NULL, false)"
-    cursor.execute(call, (PAYLOAD,))
+    cursor.execute(f"SELECT pipeline.find_task_v1(({call}))", (PAYLOAD,))
     return cursor.fetchone()[0]
 
 

@@ -109,7 +109,7 @@ class Session:
         return str(m["m"])
 
     def enqueue_many(self, messages: list[dict[str, Any]], mode: str = "u", since_ms: float | None = None) -> int:
-        call = "SELECT pipeline.enqueue_many_v1(%s, %s, %s, false)"
+        call = "SELECT added FROM pipeline.enqueue_many_v1(%s, %s, %s, false)"
         return int(self.value(call, json.dumps(messages), mode, since_ms))
 
     def lane(self, queue: str = "default", priority: int = 0) -> int:
