@@ -1,0 +1,1 @@
+"""The broker: Dramatiq's interface on one side, the store on the other."""
