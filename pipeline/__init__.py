@@ -12,6 +12,7 @@ from pipeline.broker.rate_limits import PostgresRateLimiterBackend
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.context import CurrentTask, current_task
 from pipeline.errors import (
+    ActorUnknown,
     DatabaseUnavailable,
     EnqueueNotCommitted,
     LeaseLost,
@@ -25,10 +26,21 @@ from pipeline.errors import (
     TaskNotFound,
     TransactionOwned,
 )
+from pipeline.flow import (
+    limit_actor,
+    limit_key,
+    limit_queue,
+    pause_actor,
+    pause_tenant,
+    resume_actor,
+    resume_tenant,
+    weigh_queue,
+)
 from pipeline.middleware.retries import Backoff
 from pipeline.runtime import actor, cancel, enlist, get_broker, install_broker, pause_queue, resume_queue, send_many
 
 __all__ = [
+    "ActorUnknown",
     "Backoff",
     "CurrentTask",
     "DatabaseUnavailable",
@@ -53,9 +65,17 @@ __all__ = [
     "enlist",
     "get_broker",
     "group",
+    "limit_actor",
+    "limit_key",
+    "limit_queue",
+    "pause_actor",
     "pause_queue",
+    "pause_tenant",
+    "resume_actor",
     "resume_queue",
+    "resume_tenant",
     "send_many",
+    "weigh_queue",
 ]
 
 install_broker()

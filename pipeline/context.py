@@ -27,6 +27,13 @@ class NewTask:
     payload: str
     #: What it asks for beyond its place in a lane (see ``pipeline.broker.keys``), as JSON.
     keys: str | None = None
+    #: Whether its queue has to be one whose tasks are looked at one by one when they are claimed.
+    is_gated: bool = False
+
+    @property
+    def lane(self) -> tuple[str, int, bool]:
+        """What has to be there before it can be enqueued: queue, priority, and whether the queue is gated."""
+        return self.queue, self.priority, self.is_gated
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@
     ├── NotTransactional            a session was asked for outside a transaction of the engine
     ├── NoCurrentTask               current_task() outside an actor
     ├── TaskNotFound                an unknown task id
+    ├── ActorUnknown                no worker has announced an actor of this name
+    ├── GateUnknown                 neither an actor nor a tenant nor a key
     ├── QueueUnknown                also a dramatiq.errors.QueueNotFound
     ├── HardTimeLimitExceeded       the run before was killed with its process
     └── TaskNotCancellable          it runs or has ended
@@ -125,6 +127,23 @@ class TaskNotFound(PipelineError):
 
 class HardTimeLimitExceeded(PipelineError):
     """The run went beyond its hard time limit, and its process was killed."""
+
+
+class ActorUnknown(PipelineError):
+    """No worker has announced an actor of this name."""
+
+    def __init__(self, actor: str | None = None) -> None:
+        self.actor = actor
+        super().__init__(f"No worker has announced an actor {actor}" if actor else None)
+
+
+class GateUnknown(PipelineError):
+    """There is no such gate."""
+
+    def __init__(self, gate: str | None = None) -> None:
+        self.gate = gate
+        hint = "actor:NAME and key:NAME can be paused and limited, tenant:NAME can be paused"
+        super().__init__(f"There is no gate {gate} to do that with: {hint}" if gate else None)
 
 
 class QueueUnknown(PipelineError, dramatiq_errors.QueueNotFound):

@@ -112,7 +112,7 @@ def pause_queue(
         QueueUnknown: There is no such queue.
         ValueError: ``resume_after`` is not above 0.
     """
-    _command(target, partial(pause_in_store, queue=queue, who=who, reason=reason, resume_after=resume_after))
+    command(target, partial(pause_in_store, queue=queue, who=who, reason=reason, resume_after=resume_after))
 
 
 def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) -> None:
@@ -121,7 +121,7 @@ def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) 
     Raises:
         QueueUnknown: There is no such queue.
     """
-    _command(target, partial(resume_in_store, queue=queue, who=who, reason=reason))
+    command(target, partial(resume_in_store, queue=queue, who=who, reason=reason))
 
 
 def cancel(task_id: str, *, who: str, reason: str = "", target: Any = None) -> None:
@@ -138,16 +138,16 @@ def cancel(task_id: str, *, who: str, reason: str = "", target: Any = None) -> N
         TaskNotFound: There is no such task.
         TaskNotCancellable: It runs or has ended; ``state`` says which.
     """
-    _command(target, partial(cancel_task, task_id=task_id, who=who, reason=reason))
+    command(target, partial(cancel_task, task_id=task_id, who=who, reason=reason))
 
 
-def _command(target: Any, command: Callable[[Mapping[str, str], Cursor], None]) -> None:
+def command(target: Any, statement: Callable[[Mapping[str, str], Cursor], None]) -> None:
     """Run a command in the caller's transaction, or in one of its own."""
     if target is None:
-        ask(command)
+        ask(statement)
     else:
         with raw_connection(target).cursor() as cursor:
-            command(_ours().sql, cursor)
+            statement(_ours().sql, cursor)
 
 
 def ask(statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     retention_days: int = Field(default=28, ge=1)
     #: The longest pause between two looks into an empty queue.
     poll_max_ms: int = Field(default=250, ge=1, le=60_000)
+    #: The share of a worker's claims in which another lane than the most urgent one comes first. 0: strict order.
+    anti_starvation_share: float = Field(default=0.0, ge=0, le=0.5)
     #: Whether workers also LISTEN, so that an idle system answers at once.
     listen: bool = True
     #: Worker processes of ``pipeline worker``.

@@ -13,11 +13,13 @@ from dramatiq.common import q_name
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
+from pipeline.broker import limits
 from pipeline.broker.consumer import QueueFacade
 from pipeline.broker.engine import Engine
 from pipeline.broker.enlist import Joined, join, joined, joining
 from pipeline.broker.hooks import Hooks
 from pipeline.broker.interrupter import Interrupter
+from pipeline.broker.keys import KEYS
 from pipeline.broker.messages import as_adopted, as_json, encode, whole_ms
 from pipeline.broker.notify import Notifier
 from pipeline.broker.outcome import VERDICT_TIME_LIMIT, clean
@@ -134,7 +136,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     @property
     def actor_options(self) -> set[str]:
         """What actors may be declared with."""
-        return self._actor_options | {"transactional", "hard_time_limit"}
+        return self._actor_options | {"transactional", "hard_time_limit"} | limits.OPTIONS | KEYS
 
     @actor_options.setter
     def actor_options(self, options: set[str]) -> None:
@@ -201,8 +203,9 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def encoded(self, message: Message[Any], delay: float | None = None) -> NewTask:
         """Make a message ready for the store."""
         actor = self.actors.get(message.actor_name)
-        priority = actor.priority if actor is not None else 0
-        return encode(message, priority, delay, self.settings.message_limit_bytes)
+        if actor is None:
+            return encode(message, 0, delay, self.settings.message_limit_bytes)
+        return encode(message, actor.priority, delay, self.settings.message_limit_bytes, actor.options)
 
     def _place(self, new: list[NewTask]) -> None:
         """Put tasks where they belong: a run's capture, a transaction, or the database at once."""
@@ -210,7 +213,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         if task is not None and task.capture is not None:
             self._capture(task, new)
         elif (target := self._joined(task)) is not None:
-            self.sender.ensure_lanes((each.queue, each.priority) for each in new)
+            self.sender.ensure_lanes(each.lane for each in new)
             target.send(new)
         elif len(new) == 1:
             self.sender.send(new[0])
@@ -219,7 +222,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
 
     def _capture(self, task: CurrentTask, new: list[NewTask]) -> None:
         assert task.capture is not None  # noqa: S101 - the caller looked
-        self.sender.ensure_lanes((each.queue, each.priority) for each in new)
+        self.sender.ensure_lanes(each.lane for each in new)
         task.capture.sends += new if task.message.inbox is None else map(as_adopted, new)
 
     def _joined(self, task: CurrentTask | None) -> Joined | None:

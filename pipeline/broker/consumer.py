@@ -34,6 +34,7 @@ class TaskProxy(MessageProxy):
         priority: int,
         eta: float,
         claim_id: int,
+        is_gated: bool = False,
         inbox: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -50,6 +51,8 @@ class TaskProxy(MessageProxy):
         self.priority = priority
         self.eta = eta
         self.claim_id = claim_id
+        #: Whether the run may hold what others wait for.
+        self.is_gated = is_gated
         #: The dramatiq-pg inbox (schema, prefix) at which the result is awaited, for an adopted task.
         self.inbox = inbox
         self.started_at: float | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import time_limits
+from pipeline.broker import keys, limits, time_limits
 from pipeline.broker.hub import Hub
 from pipeline.broker.outcome import clean
 from pipeline.broker.transaction import OwnedTransaction, Step
@@ -55,8 +55,9 @@ class Engine(Middleware):
         broker.close()
 
     def before_declare_actor(self, broker: PostgresBroker, actor: Actor[Any, Any]) -> None:
-        """Refuse limits that make no sense, where they are written down."""
-        if (complaint := time_limits.wrong(actor.options)) is not None:
+        """Refuse limits and keys that make no sense, where they are written down."""
+        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys))
+        if (complaint := next(filter(None, complaints), None)) is not None:
             raise ConfigurationError(f"The actor {actor.actor_name}: {complaint}")
 
     # --- what a running task asks for -------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from pipeline.broker.floors import Floors
 from pipeline.broker.identity import Identity
 from pipeline.broker.messages import decode, is_adopted
 from pipeline.broker.outcome import Conclusion, as_arguments, given_back, lost, refused
-from pipeline.broker.pace import Pace
+from pipeline.broker.pace import Pace, Turns
 from pipeline.broker.thread_watch import ThreadWatch
 from pipeline.errors import LeaseLost, PipelineError
 from pipeline.logger import get_logger
@@ -70,6 +70,7 @@ class Hub(threading.Thread):
         self._is_finishing = threading.Event()
         self._pace = Pace(worker.worker_threads)
         self._floors = Floors()
+        self._turns = Turns(broker.settings.anti_starvation_share)
         self._poll_seconds = _SHORTEST_POLL_SECONDS
         self._next_beat = self._next_tick = 0.0
 
@@ -287,6 +288,7 @@ class Hub(threading.Thread):
             "want": want,
             "floor_lanes": floor_lanes,
             "floors": floors,
+            "turn": self._turns.next() if want > 0 else None,
         }
         return self._identity.exchange(arguments)
 
@@ -319,7 +321,7 @@ class Hub(threading.Thread):
             self._give_back_unstarted()
 
     def _proxy(self, row: Any) -> tuple[TaskProxy, Exception | None]:
-        claim_id, task_id, run, attempt, lane_id, eta, message_id, actor, payload, patch = row
+        claim_id, task_id, run, attempt, lane_id, eta, message_id, actor, payload, patch, is_gated = row
         lane = self._lane(lane_id)
         error: Exception | None = None
         try:
@@ -328,7 +330,14 @@ class Hub(threading.Thread):
         except Exception as broken:  # noqa: BLE001 - whatever the decoder raises; the task fails with it
             error = broken
             message = decode(message_id or "", lane.queue, actor or "", "{}", None)
-        where = {"id": task_id, "run": run, "attempt": attempt, "lane_id": lane_id, "claim_id": claim_id}
+        where = {
+            "id": task_id,
+            "run": run,
+            "attempt": attempt,
+            "lane_id": lane_id,
+            "claim_id": claim_id,
+            "is_gated": is_gated,
+        }
         inbox = self._broker.inbox if is_adopted(payload) else None
         return TaskProxy(message, priority=lane.priority, eta=eta, inbox=inbox, **where), error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from pipeline.broker.limits import limits_of
 from pipeline.broker.sender import is_transient
 from pipeline.db import migrate
 from pipeline.errors import LeaseLost
@@ -80,9 +81,13 @@ class Identity:
     def _register(self) -> None:
         queues = sorted(self._broker.get_declared_queues())
         actors = self._broker.actors.values()
-        for lane in {(actor.queue_name, actor.priority) for actor in actors} | {(queue, 0) for queue in queues}:
-            self._broker.sender.ensure_lanes([lane])
-        known = [{"name": each.actor_name, "queue": each.queue_name, "priority": each.priority} for each in actors]
+        self._broker.sender.ensure_lanes((queue, 0) for queue in queues)
+        known = []
+        for actor in actors:
+            limits = limits_of(actor.options)
+            self._broker.sender.ensure_lanes([(actor.queue_name, actor.priority, limits is not None)])
+            where = {"queue": actor.queue_name, "priority": actor.priority}
+            known.append({"name": actor.actor_name, **where, "limits": limits})
         with self._cursor() as cursor:
             workers.register_actors(self._broker.sql, cursor, json.dumps(known))
             self.worker_id = workers.register(

@@ -5,14 +5,18 @@ Options of a message, each of them optional:
     idempotency_key: The same, and held for a while after the task has ended.
     idempotency_window: That while, in milliseconds; a day by default.
     on_conflict: What becomes of a message whose key is held: "skip" (default), "replace" or "error".
+    concurrency_key: No more tasks with this key run at a time than ``max_running_per_key`` of their actor.
+    rate_key: The ``rate_limit`` of the actor holds for the tasks with this key together.
+    ordering_key: Of the tasks with this key, one runs at a time, in the order in which they were sent.
+    fairness_key: Tasks with different keys take turns, however many there are of one.
+    tenant: Whose task it is, so that what a tenant has waiting can be paused.
 
-They stay in the message, so that a worker knows whether a run's end has anything to let go, and are written to the
-task's row as one JSON object.
+An actor may be declared with those of them that are keys: with a text, or with a function that makes the key of the
+message's arguments. They are written to the task's row as one JSON object.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import MessageNotEncodable
@@ -20,24 +24,33 @@ from pipeline.errors import MessageNotEncodable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dramatiq import Message
+
 KEY_BYTES = 512
-_KEYS = ("unique_key", "idempotency_key")
+#: Those for whose sake a task is looked at when it is claimed.
+_GATES = frozenset({"concurrency_key", "rate_key", "ordering_key", "fairness_key", "tenant"})
+KEYS = frozenset({"unique_key", "idempotency_key", *_GATES})
 _ON_CONFLICT = ("skip", "replace", "error")
 _DAY_MS = 24 * 3600 * 1000
 #: A thousand years; what a calendar can hold.
 _LONGEST_MS = 1000 * 365 * _DAY_MS
 
 
-def keys_of(options: Mapping[str, Any], *, what: str) -> str | None:
-    """Collect the keys of a message as JSON; None if it has none.
+def keys_of(message: Message[Any], declared: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Collect the keys of a message, its own first, then those its actor is declared with; None if it has none.
 
     Raises:
-        MessageNotEncodable: A key is no text of 1 to 512 bytes, or what is said about it makes no sense.
+        MessageNotEncodable: A key is no text of 1 to 512 bytes or cannot be made, or what is said about it makes no
+            sense.
     """
-    keys: dict[str, Any] = {name: options[name] for name in _KEYS if options.get(name) is not None}
+    options = message.options
+    if KEYS.isdisjoint(options) and KEYS.isdisjoint(declared):
+        return None
+    what = f"The message for {message.actor_name}"
+    keys = _collected(message, declared, what)
     if not keys:
         return None
-    complaint = next((_wrong(name, key) for name, key in keys.items() if _wrong(name, key)), None)
+    complaint = next((complaint for name, key in keys.items() if (complaint := _wrong(name, key))), None)
     window = options.get("idempotency_window")
     on_conflict = options.get("on_conflict")
     complaint = complaint or _wrong_window(window) or _wrong_conflict(on_conflict)
@@ -47,12 +60,41 @@ def keys_of(options: Mapping[str, Any], *, what: str) -> str | None:
         keys["window_ms"] = _DAY_MS if window is None else round(window)
     if on_conflict is not None:
         keys["on_conflict"] = on_conflict
-    return json.dumps(keys)
+    return keys
 
 
-def has_keys(options: Mapping[str, Any]) -> bool:
-    """Tell whether the end of a task has something to let go."""
-    return options.get("unique_key") is not None or options.get("idempotency_key") is not None
+def _collected(message: Message[Any], declared: Mapping[str, Any], what: str) -> dict[str, Any]:
+    keys = {}
+    for name in sorted(KEYS):
+        key = message.options.get(name)
+        if key is None and declared.get(name) is not None:
+            key = _made(declared[name], message, f"{what}: the {name}")
+        if key is not None:
+            keys[name] = key
+    return keys
+
+
+def is_gated(keys: Mapping[str, Any] | None) -> bool:
+    """Tell whether a task with these keys has to be looked at when it is claimed."""
+    return keys is not None and not _GATES.isdisjoint(keys)
+
+
+def wrong(options: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with the keys an actor is declared with; None if nothing is."""
+    for name in sorted(KEYS & options.keys()):
+        key = options[name]
+        if key is not None and not callable(key) and (complaint := _wrong(name, key)) is not None:
+            return complaint
+    return None
+
+
+def _made(key: Any, message: Message[Any], what: str) -> Any:
+    if not callable(key):
+        return key
+    try:
+        return key(*message.args, **message.kwargs)
+    except Exception as error:
+        raise MessageNotEncodable(f"{what} cannot be made of its arguments: {error!r}") from error
 
 
 def _wrong(name: str, key: Any) -> str | None:

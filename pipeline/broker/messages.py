@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +12,8 @@ from dramatiq import Message
 from dramatiq.encoder import Encoder
 from dramatiq.message import get_encoder
 
-from pipeline.broker import time_limits
-from pipeline.broker.keys import keys_of
+from pipeline.broker import limits, time_limits
+from pipeline.broker.keys import is_gated, keys_of
 from pipeline.context import NewTask
 from pipeline.errors import MessageNotEncodable, MessageTooLarge
 
@@ -26,8 +28,14 @@ _ADOPTED = '{"answer":true,'
 _SUSPICIOUS = re.compile(r"\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
 
 
-def encode(message: Message[Any], priority: int, delay_ms: float | None, limit_bytes: int) -> NewTask:
-    """Make a message ready for the store.
+def encode(
+    message: Message[Any],
+    priority: int,
+    delay_ms: float | None,
+    limit_bytes: int,
+    declared: Mapping[str, Any] = MappingProxyType({}),
+) -> NewTask:
+    """Make a message ready for the store; ``declared`` are the options of its actor.
 
     Raises:
         MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts, or its id is no UUID, or its
@@ -36,6 +44,7 @@ def encode(message: Message[Any], priority: int, delay_ms: float | None, limit_b
     """
     if (complaint := time_limits.wrong(message.options)) is not None:
         raise MessageNotEncodable(f"The message for {message.actor_name}: {complaint}")
+    keys = keys_of(message, declared)
     payload = encode_json(
         {
             "args": message.args,
@@ -53,7 +62,8 @@ def encode(message: Message[Any], priority: int, delay_ms: float | None, limit_b
         actor=message.actor_name,
         delay_ms=None if delay_ms is None else whole_ms(delay_ms),
         payload=payload,
-        keys=keys_of(message.options, what=f"The message for {message.actor_name}"),
+        keys=None if keys is None else json.dumps(keys),
+        is_gated=is_gated(keys) or not limits.OPTIONS.isdisjoint(declared),
     )
 
 

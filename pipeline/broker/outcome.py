@@ -53,38 +53,41 @@ class Conclusion:
 def concluded(proxy: TaskProxy, outcome: Outcome, capture: Capture | None = None, error: Any = None) -> Conclusion:
     """Put together what a run's hooks asked for."""
     conclusion = Conclusion(proxy, outcome)
-    conclusion.extra = encode_extra(capture, error, proxy.inbox)
-    if capture is not None:
-        # An adopted task's answer is looked for among what follows, so that no other batch is searched for one.
+    conclusion.extra = encode_extra(capture, error, proxy)
+    # What is to be let go, and an adopted task's answer, are looked for among what follows, so that no other batch is
+    # searched for them.
+    conclusion.has_follow = proxy.is_gated
+    if capture is not None and not conclusion.has_follow:
         conclusion.has_follow = bool(capture.next_run or capture.sends or capture.group or proxy.inbox)
     return conclusion
 
 
 def given_back(proxy: TaskProxy) -> Conclusion:
     """Let a run that did not start, or did not end, wait again in its old place."""
-    return Conclusion(proxy, Outcome.INTERRUPTED, next_eta=proxy.eta, has_follow=True)
+    extra = encode_extra(None, None, proxy)
+    return Conclusion(proxy, Outcome.INTERRUPTED, next_eta=proxy.eta, extra=extra, has_follow=True)
 
 
 def lost(proxy: TaskProxy, max_losses: int) -> Conclusion:
     """Let a run whose thread is gone run again, unless that has happened to its task ``max_losses`` times."""
-    extra = json.dumps({"max_losses": max_losses})
+    extra = json.dumps({"max_losses": max_losses} | ({"gated": True} if proxy.is_gated else {}))
     return Conclusion(proxy, Outcome.LOST, next_eta=proxy.eta, extra=extra, has_follow=True)
 
 
 def refused(proxy: TaskProxy, error: Exception) -> Conclusion:
     """Fail a run that nobody can do, or whose outcome PostgreSQL does not take."""
     conclusion = concluded(proxy, Outcome.FAILED)
-    conclusion.extra = encode_extra(None, describe(error, "refused"))
+    conclusion.extra = encode_extra(None, describe(error, "refused"), proxy)
     return conclusion
 
 
-def encode_extra(
-    capture: Capture | None, error: dict[str, Any] | None, inbox: tuple[str, str] | None = None
-) -> str | None:
+def encode_extra(capture: Capture | None, error: dict[str, Any] | None, proxy: TaskProxy | None = None) -> str | None:
     """Write the parts that most runs do not have; None if this one has none of them."""
     parts: list[str] = []
-    if inbox is not None:
-        parts.append(f'"answer":{json.dumps(inbox)}')
+    if proxy is not None and proxy.inbox is not None:
+        parts.append(f'"answer":{json.dumps(proxy.inbox)}')
+    if proxy is not None and proxy.is_gated:
+        parts.append('"gated":true')
     if error is not None:
         parts.append(f'"error":{json.dumps(error)}')
     if capture is not None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pipeline.context import NewTask
     from pipeline.db.pool import Pool
 
+#: Queue, priority, and whether tasks of the queue have gates.
+LaneUse = tuple[str, int] | tuple[str, int, bool]
+
 _UNKNOWN_LANE = "PQ001"
 _TASK_IS_RUNNING = "PQ003"
 #: Errors after which the same statement may well succeed, on this connection or on a new one.
@@ -53,9 +56,9 @@ class Sender:
         self._sql = sql
         self._notifier = notifier
         self._patience_seconds = patience_seconds
-        self._lanes: set[tuple[str, int]] = set()
+        self._lanes: set[LaneUse] = set()
 
-    def ensure_lanes(self, lanes: Iterable[tuple[str, int]]) -> None:
+    def ensure_lanes(self, lanes: Iterable[LaneUse]) -> None:
         """Make queues and lanes that this process uses for the first time, in a transaction of their own."""
         for lane in set(lanes) - self._lanes:
             try:
@@ -64,7 +67,7 @@ class Sender:
                 raise translated(error) from error
             self._lanes.add(lane)
 
-    def _ensure_lane(self, lane: tuple[str, int], cursor: Cursor, _again: bool) -> None:
+    def _ensure_lane(self, lane: LaneUse, cursor: Cursor, _again: bool) -> None:
         tasks.ensure_lane(self._sql(), cursor, *lane)
 
     def send(self, task: NewTask) -> None:
@@ -97,7 +100,7 @@ class Sender:
         )
 
     def _send(self, many: list[NewTask], statement: Callable[[Cursor, tasks.Mode, float | None], object]) -> None:
-        self.ensure_lanes((task.queue, task.priority) for task in many)
+        self.ensure_lanes(task.lane for task in many)
         deadline = Deadline(self._patience_seconds)
 
         def attempt(cursor: Cursor, again: bool) -> None:
@@ -108,7 +111,7 @@ class Sender:
         except psycopg2.Error as error:
             if error.pgcode == _UNKNOWN_LANE:  # the schema was made anew under us
                 self._lanes.clear()
-                self.ensure_lanes((task.queue, task.priority) for task in many)
+                self.ensure_lanes(task.lane for task in many)
                 self._repeat(attempt, deadline)
             else:
                 raise translated(error) from error

@@ -18,7 +18,7 @@ import click
 from pipeline.cli.failure import Failure
 
 #: Our commands, in the order in which they are needed.
-COMMANDS = ("up", "migrate", "worker", "status", "inspect", "queue", "repair")
+COMMANDS = ("up", "migrate", "worker", "status", "inspect", "queue", "gate", "repair")
 
 
 class CommandLine(click.Group):
@@ -61,8 +61,8 @@ def main(debug: bool) -> None:
     """A task queue on Dramatiq and PostgreSQL alone.
 
     The database is the one in DATABASE_URL; without it, the embedded one that "pipeline up" runs. Exit status: 0 done,
-    1 failed, 2 wrong usage or configuration, 3 the schema is outdated, 4 the database does not answer, 5 no such task
-    or queue, 78 a worker cannot load its actors.
+    1 failed, 2 wrong usage or configuration, 3 the schema is outdated, 4 the database does not answer, 5 no such task,
+    queue, actor or gate, 78 a worker cannot load its actors.
     """
 
 

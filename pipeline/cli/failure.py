@@ -8,9 +8,11 @@ import click
 import psycopg2
 
 from pipeline.errors import (
+    ActorUnknown,
     ConfigurationError,
     DatabaseUnavailable,
     EmbeddedServerError,
+    GateUnknown,
     PipelineError,
     QueueUnknown,
     SchemaOutdated,
@@ -26,6 +28,8 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (psycopg2.OperationalError, 4),
     (TaskNotFound, 5),
     (QueueUnknown, 5),
+    (ActorUnknown, 5),
+    (GateUnknown, 5),
     (PipelineError, 1),
     (psycopg2.Error, 1),
 )

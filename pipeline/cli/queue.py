@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import re
 from datetime import timedelta
-from typing import Any
 
 import click
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    """A time span such as ``90s``, ``30m``, ``2h`` or ``1d``."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read it."""
-        found = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
-        if found is None or int(found[1]) == 0:
-            self.fail(f"{value!r} is no time span; write 90s, 30m, 2h or 1d", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
-_who = click.option("--who", default=getpass.getuser, show_default="your user name", help="Whom the audit trail names.")
-_reason = click.option("--reason", default="", help="Why, for whoever wonders.")
+from pipeline.cli.options import Duration, Limit, reason_option, who_option
 
 
 @click.group()
@@ -54,8 +34,8 @@ def list_queues(as_json: bool) -> None:
 @queue.command()
 @click.argument("name")
 @click.option("--for", "resume_after", type=Duration(), help="Resume by itself after 90s, 30m, 2h, 1d … [never]")
-@_reason
-@_who
+@reason_option
+@who_option
 def pause(name: str, resume_after: timedelta | None, reason: str, who: str) -> None:
     """Let no worker claim tasks of the queue NAME; what runs goes on.
 
@@ -71,8 +51,8 @@ def pause(name: str, resume_after: timedelta | None, reason: str, who: str) -> N
 
 @queue.command()
 @click.argument("name")
-@_reason
-@_who
+@reason_option
+@who_option
 def resume(name: str, reason: str, who: str) -> None:
     """Let workers claim tasks of the queue NAME again."""
     from pipeline import resume_queue
@@ -81,3 +61,36 @@ def resume(name: str, reason: str, who: str) -> None:
     use_running_database()
     resume_queue(name, who=who, reason=reason)
     click.echo(f"The queue {name} goes on.")
+
+
+@queue.command()
+@click.argument("name")
+@click.argument("max_running", metavar="N", type=Limit())
+@reason_option
+@who_option
+def limit(name: str, max_running: int | None, reason: str, who: str) -> None:
+    """Let N tasks of the queue NAME run at a time, over all workers; "none" for any number.
+
+    Counted are runs that begin from then on.
+    """
+    from pipeline import limit_queue
+    from pipeline.cli.environment import use_running_database
+
+    use_running_database()
+    limit_queue(name, max_running, who=who, reason=reason)
+    click.echo(f"The queue {name} has {'no limit' if max_running is None else f'the limit {max_running}'}.")
+
+
+@queue.command()
+@click.argument("name")
+@click.argument("factor", metavar="W", type=click.FloatRange(0.001, 1000))
+@reason_option
+@who_option
+def weight(name: str, factor: float, reason: str, who: str) -> None:
+    """Let the queue NAME come first W times as often as others of its priority that have 1."""
+    from pipeline import weigh_queue
+    from pipeline.cli.environment import use_running_database
+
+    use_running_database()
+    weigh_queue(name, factor, who=who, reason=reason)
+    click.echo(f"The queue {name} has the weight {factor:g}.")

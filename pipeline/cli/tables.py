@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.store.gates import GateRow
 from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
 
@@ -35,10 +36,12 @@ def show_json(value: Any) -> None:
 
 def queue_table(rows: Iterable[QueueRow]) -> Table:
     """What waits and runs in each queue."""
-    table = _table("queues", ["queue", "queued", "scheduled", "running", "oldest due", ""], numbers=(1, 2, 3))
+    table = _table(
+        "queues", ["queue", "queued", "scheduled", "running", "limit", "oldest due", ""], numbers=(1, 2, 3, 4)
+    )
     for row in rows:
         paused = "paused" if row.is_paused else ""
-        _add(table, row.queue, row.queued, row.scheduled, row.running, _when(row.oldest_due), paused)
+        _add(table, row.queue, row.queued, row.scheduled, row.running, row.max_running, _when(row.oldest_due), paused)
     return table
 
 
@@ -48,6 +51,15 @@ def pause_table(rows: Iterable[QueueRow]) -> Table:
     for row in rows:
         if row.is_paused:
             _add(table, row.queue, row.paused_by, _when(row.resume_at) or "resumed", row.pause_reason or "")
+    return table
+
+
+def gate_table(rows: Iterable[GateRow]) -> Table:
+    """One line per gate."""
+    table = _table("gates", ["gate", "limit", "running", "waiting", "paused by", "until", "why"], numbers=(1, 2, 3))
+    for row in rows:
+        paused = (row.paused_by, _when(row.resume_at) or "resumed", row.pause_reason) if row.is_paused else ("", "", "")
+        _add(table, row.gate, row.max_running, row.running, row.waiting, *paused)
     return table
 
 

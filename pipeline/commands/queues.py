@@ -28,13 +28,7 @@ def pause_queue(
         QueueUnknown: There is no such queue.
         ValueError: ``resume_after`` is not above 0.
     """
-    milliseconds = None
-    if resume_after is not None:
-        milliseconds = round(resume_after.total_seconds() * 1000)
-        if milliseconds <= 0:
-            message = f"A pause must take longer than {resume_after}"
-            raise ValueError(message)
-    if not queues.pause(sql, cursor, queue, who=who, reason=reason, resume_after_ms=milliseconds):
+    if not queues.pause(sql, cursor, queue, who=who, reason=reason, resume_after_ms=pause_ms(resume_after)):
         raise QueueUnknown(queue)
 
 
@@ -46,3 +40,18 @@ def resume_queue(sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str
     """
     if not queues.resume(sql, cursor, queue, who=who, reason=reason):
         raise QueueUnknown(queue)
+
+
+def pause_ms(resume_after: timedelta | None) -> int | None:
+    """Give the length of a pause in milliseconds; None for one without an end.
+
+    Raises:
+        ValueError: It is not above 0.
+    """
+    if resume_after is None:
+        return None
+    milliseconds = round(resume_after.total_seconds() * 1000)
+    if milliseconds <= 0:
+        message = f"A pause must take longer than {resume_after}"
+        raise ValueError(message)
+    return milliseconds

@@ -26,7 +26,7 @@ class GroupCallbacks(DramatiqGroupCallbacks):
         callbacks = message.options.get("group_completion_callbacks")
         if exception is None and group_id and callbacks:
             encoded = [broker.encoded(Message(**callback)) for callback in callbacks]
-            broker.sender.ensure_lanes((each.queue, each.priority) for each in encoded)
+            broker.sender.ensure_lanes(each.lane for each in encoded)
             message.task.capture.group = GroupMember(group_id, encoded)
 
 

@@ -26,6 +26,18 @@ def resume(sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str, reas
     return value
 
 
+def limit(sql: Mapping[str, str], cursor: Cursor, queue: str, most: int | None, *, who: str, reason: str) -> bool:
+    """Let so many tasks of it run at a time, None for any number; False if there is no such queue."""
+    cursor.execute(sql["limit_queue"], {"queue": queue, "most": most, "who": who, "reason": reason})
+    return bool(_value(cursor))
+
+
+def weigh(sql: Mapping[str, str], cursor: Cursor, queue: str, weight: float, *, who: str, reason: str) -> bool:
+    """Let it come first so much more often than others of its priority; False if there is no such queue."""
+    cursor.execute(sql["weigh_queue"], {"queue": queue, "weight": weight, "who": who, "reason": reason})
+    return bool(_value(cursor))
+
+
 def _value(cursor: Cursor) -> Any:
     row = cursor.fetchone()
     return row[0] if row else None

@@ -53,6 +53,10 @@ class QueueRow:
     pause_reason: str | None
     #: When a pause ends by itself.
     resume_at: datetime | None
+    #: How many of its tasks may run at a time; None for any number.
+    max_running: int | None
+    #: How much more often it comes first than others of its priority.
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)

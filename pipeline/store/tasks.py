@@ -48,9 +48,15 @@ def as_task_id(text: str) -> str | None:
         return None
 
 
-def ensure_lane(sql: Mapping[str, str], cursor: Cursor, queue: str, priority: int) -> None:
-    """Make a queue and its lane, in a transaction of their own."""
-    cursor.execute(sql["ensure_lane"], {"queue": queue, "priority": priority})
+def ensure_lane(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    queue: str,
+    priority: int,
+    is_gated: bool = False,
+) -> None:
+    """Make a queue and its lane, in a transaction of their own; gated if some of its tasks have gates."""
+    cursor.execute(sql["ensure_lane"], {"queue": queue, "priority": priority, "is_gated": is_gated})
 
 
 def enqueue(

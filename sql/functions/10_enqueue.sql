@@ -20,23 +20,41 @@ LANGUAGE sql STABLE AS $$
      ORDER BY id DESC LIMIT 1
 $$;
 
--- Make the queue and its lane if they are missing. Runs in an own short transaction of the client:
--- an uncommitted lane row in a business transaction would block every other sender to it.
-CREATE OR REPLACE FUNCTION ensure_lane_v1(p_queue text, p_priority int) RETURNS int
+-- Make the queue and its lane if they are missing; p_gated: of its tasks, some have gates to go through. Runs in an own
+-- short transaction of the client: an uncommitted lane row in a business transaction would block every other sender to it.
+CREATE OR REPLACE FUNCTION ensure_lane_v1(p_queue text, p_priority int, p_gated boolean DEFAULT false) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_lane int;
 BEGIN
     SELECT lane_id INTO v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
-    IF FOUND THEN
-        RETURN v_lane;
+    IF NOT FOUND THEN
+        INSERT INTO queue (name) VALUES (p_queue) ON CONFLICT DO NOTHING;
+        INSERT INTO lane (queue_id, queue, priority)
+             SELECT queue_id, name, p_priority FROM queue WHERE name = p_queue
+        ON CONFLICT DO NOTHING;
+        SELECT lane_id INTO STRICT v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
     END IF;
-    INSERT INTO queue (name) VALUES (p_queue) ON CONFLICT DO NOTHING;
-    INSERT INTO lane (queue_id, queue, priority)
-         SELECT queue_id, name, p_priority FROM queue WHERE name = p_queue
-    ON CONFLICT DO NOTHING;
-    SELECT lane_id INTO STRICT v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
+    IF p_gated THEN
+        UPDATE queue SET is_gated = true WHERE name = p_queue AND NOT is_gated;
+    END IF;
     RETURN v_lane;
+END $$;
+
+-- Let a new task wait where its keys want it to. (One that has waited before comes back to ready, keys or not, where its
+-- id is unique: two senders of one id must meet at one index.)
+CREATE OR REPLACE FUNCTION wait_first(p_lane int, p_priority int, p_eta timestamptz, p_id bigint, p_keys jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_keys ? 'ordering_key' THEN
+        INSERT INTO ordering (ordering_key, task_id) VALUES (p_keys->>'ordering_key', p_id);
+    END IF;
+    IF p_keys ? 'fairness_key' THEN
+        INSERT INTO parked (gate, priority, eta, id, lane_id, run)
+        VALUES (fair_gate(p_lane, md5(p_keys->>'fairness_key')), p_priority, p_eta, p_id, p_lane, 1);
+    ELSE
+        INSERT INTO ready (lane_id, eta, id, run) VALUES (p_lane, p_eta, p_id, 1);
+    END IF;
 END $$;
 
 -- Deal with a message id that is already known; NULL if it is not.
@@ -65,7 +83,7 @@ BEGIN
         RETURN v_id;
     END IF;
     FOR look IN 1 .. 10 LOOP
-        DELETE FROM ready WHERE id = v_id RETURNING run INTO v_run;
+        SELECT run INTO v_run FROM take_waiting(v_id);
         IF NOT FOUND THEN
             -- One snapshot for both, since a conclusion and the end of its claim may be committed in between.
             SELECT a.run, a.outcome, coalesce(a.started_at, a.finished_at) AS at, c.run AS claimed_run, c.claimed_at INTO v_last
@@ -94,6 +112,17 @@ BEGIN
         VALUES (p_lane, clock_timestamp() + coalesce(p_delay_ms, 0) * interval '1 ms', v_id, v_run)
         ON CONFLICT (id) DO NOTHING;
         CONTINUE WHEN NOT FOUND;
+        -- We may have waited above for another sender, and what it let wait has been claimed or parked since.
+        IF EXISTS (SELECT FROM attempt WHERE task_id = v_id AND run >= v_run)
+           OR EXISTS (SELECT FROM claim c, unnest(c.ids, c.runs) AS u(id, run) WHERE v_id = ANY (c.ids) AND u.id = v_id AND u.run >= v_run)
+           OR EXISTS (SELECT FROM parked WHERE id = v_id) THEN
+            DELETE FROM ready WHERE id = v_id;
+            CONTINUE;
+        END IF;
+        DELETE FROM ordering WHERE task_id = v_id AND ordering_key IS DISTINCT FROM p_keys->>'ordering_key';
+        IF p_keys ? 'ordering_key' THEN
+            INSERT INTO ordering (ordering_key, task_id) VALUES (p_keys->>'ordering_key', v_id) ON CONFLICT DO NOTHING;
+        END IF;
         RETURN v_id;
     END LOOP;
     IF p_mode = 'f' THEN
@@ -135,7 +164,11 @@ BEGIN
         VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload, p_keys)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
-            INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
+            IF p_keys IS NULL THEN
+                INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
+            ELSE
+                PERFORM wait_first(v_lane, p_priority, v_eta, v_id, p_keys);
+            END IF;
         ELSE
             v_id := find_task(p_message_id);  -- NULL if it was the task id that was met twice: another one then
         END IF;
@@ -160,6 +193,7 @@ DECLARE
     v_known uuid[] := '{}';
     v_left  int;
     v_added int;
+    v_keyed bigint[];
     v_row   record;
 BEGIN
     added := 0;
@@ -195,11 +229,15 @@ BEGIN
               JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
              WHERE cardinality(v_known) = 0 OR x.m <> ALL (v_known)
             ON CONFLICT DO NOTHING  -- as in enqueue_v1
-            RETURNING id, lane_id, eta
+            RETURNING id, lane_id, eta, keys
         ), waiting AS (
-            INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM made
+            INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM made WHERE keys IS NULL
         )
-        SELECT count(*) INTO v_added FROM made;
+        SELECT count(*), array_agg(id) FILTER (WHERE keys IS NOT NULL) INTO v_added, v_keyed FROM made;
+        IF v_keyed IS NOT NULL THEN
+            PERFORM wait_first(t.lane_id, l.priority, t.eta, t.id, t.keys)
+               FROM task t JOIN lane l ON l.lane_id = t.lane_id WHERE t.id = ANY (v_keyed);
+        END IF;
         added := added + v_added;
         EXIT WHEN v_added = v_left;
         -- Some were being inserted by others and are known now. Those that are not met a task id twice: once more.

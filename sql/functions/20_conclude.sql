@@ -7,8 +7,9 @@
 -- aligned with the others, each null or
 --   {"error": {…}, "patch": {…}, "result": …, "ttl": ms, "delay": ms, "enqueue": [as enqueue_many_v1],
 --    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}, "answer": [inbox schema, inbox prefix],
---    "max_losses": the number of losses (outcome l) with which a task fails as poison}
--- p_follow: whether any of them has a next run, follow-ups, a group or an answer.
+--    "max_losses": the number of losses (outcome l) with which a task fails as poison,
+--    "gated": true if the run may hold slots, or the task be one of an order}
+-- p_follow: whether any of them has a next run, follow-ups, a group, an answer or something to let go.
 -- Returns the ids concluded.
 CREATE OR REPLACE FUNCTION conclude_runs(
     p_worker bigint, p_ids bigint[], p_runs int[], p_outcomes "char"[], p_attempts int[], p_lanes int[],
@@ -96,6 +97,13 @@ BEGIN
             PERFORM enqueue_many_v1(v_row.callbacks, 'f', NULL, false, v_row.id, 'c');
         END IF;
     END LOOP;
+
+    SELECT array_agg(u.id) AS ended, coalesce(array_agg(u.id) FILTER (WHERE u.outcome IN ('s', 'f', 'c', 'k')), '{}') AS final INTO v_row
+      FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_outcomes), json_array_elements(p_extra)) AS u(id, run, outcome, extra)
+     WHERE u.extra->'gated' IS NOT NULL AND v_runs[array_position(v_done, u.id)] = u.run;
+    IF v_row.ended IS NOT NULL THEN
+        PERFORM let_go(v_row.ended, v_row.final, true);
+    END IF;
     RETURN v_done;
 END $$;
 

@@ -37,7 +37,7 @@ END $$;
 CREATE OR REPLACE FUNCTION return_claims(p_worker bigint, p_claims bigint[]) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_count bigint;
+    v_ids bigint[];
 BEGIN
     WITH gone AS (
         DELETE FROM claim WHERE claim_id = ANY (p_claims) AND worker_id = p_worker
@@ -55,8 +55,9 @@ BEGIN
         SELECT h.lane, h.eta, h.id, h.run + 1 FROM held h JOIN returned r ON (r.task_id, r.run) = (h.id, h.run)
         RETURNING id
     )
-    SELECT count(*) INTO v_count FROM waiting;
-    RETURN v_count;
+    SELECT array_agg(id) INTO v_ids FROM waiting;
+    PERFORM let_go(v_ids, '{}', true);
+    RETURN coalesce(cardinality(v_ids), 0);
 END $$;
 
 -- Begin a new session after a lost connection: claims whose reply never came are given back.
@@ -98,7 +99,7 @@ END $$;
 CREATE OR REPLACE FUNCTION end_killed_v1(p_worker bigint, p_ids bigint[], p_runs int[], p_verdict text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
-    v_judged bigint;
+    v_judged bigint[];
 BEGIN
     PERFORM FROM worker WHERE worker_id = p_worker AND state = 'a' FOR UPDATE;
     IF NOT FOUND THEN
@@ -127,10 +128,11 @@ BEGIN
         INSERT INTO ready (lane_id, eta, id, run)
         SELECT h.lane, j.next_eta, h.id, h.run + 1 FROM judged j JOIN held h ON (h.id, h.run) = (j.task_id, j.run)
     )
-    SELECT count(*) INTO v_judged FROM judged;
+    SELECT array_agg(task_id) INTO v_judged FROM judged;
     PERFORM return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
+    PERFORM let_go(v_judged, '{}', false);
     PERFORM pg_notify(current_schema(), '');
-    RETURN v_judged;
+    RETURN coalesce(cardinality(v_judged), 0);
 END $$;
 
 -- Who should be alive, what its beat is, and how many of its database sessions are still there.
@@ -155,7 +157,8 @@ $$;
 CREATE OR REPLACE FUNCTION rescue_v1(p_worker bigint, p_beat bigint, p_max_losses int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
-    v_lost bigint;
+    v_lost   bigint[];
+    v_poison bigint[];
 BEGIN
     PERFORM FROM worker WHERE worker_id = p_worker AND beat = p_beat AND state = 'a' FOR UPDATE;
     -- No row at all: deleted by hand. Nothing can be claimed under its id any more.
@@ -187,8 +190,9 @@ BEGIN
         SELECT h.lane, l.next_eta, h.id, h.run + 1 FROM lost l JOIN held h ON (h.id, h.run) = (l.task_id, l.run)
          WHERE l.next_eta IS NOT NULL
     )
-    SELECT count(*) INTO v_lost FROM lost;
-    RETURN v_lost;
+    SELECT array_agg(task_id), coalesce(array_agg(task_id) FILTER (WHERE next_eta IS NULL), '{}') INTO v_lost, v_poison FROM lost;
+    PERFORM let_go(v_lost, v_poison, true);
+    RETURN coalesce(cardinality(v_lost), 0);
 END $$;
 
 -- End the database sessions a stopped worker still has. Runs with the rights of the caller.
@@ -201,12 +205,14 @@ LANGUAGE sql VOLATILE SET search_path = :"schema", pg_temp AS $$
 $$;
 
 -- Make known which actors this worker can run; nothing is written if nothing changed.
--- p_actors: [{"name": …, "queue": …, "priority": …}, …]
+-- p_actors: [{"name": …, "queue": …, "priority": …, "limits": as in the table}, …]
 CREATE OR REPLACE FUNCTION register_actors_v1(p_actors json) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    INSERT INTO actor (name, queue, priority)
-    SELECT x.name, x.queue, x.priority FROM json_to_recordset(p_actors) AS x(name text, queue text, priority int)
+    INSERT INTO actor (name, queue, priority, limits)
+    SELECT x.name, x.queue, x.priority, x.limits
+      FROM json_to_recordset(p_actors) AS x(name text, queue text, priority int, limits jsonb)
      ORDER BY x.name
-    ON CONFLICT (name) DO UPDATE SET queue = excluded.queue, priority = excluded.priority, seen_at = clock_timestamp()
-     WHERE (actor.queue, actor.priority) IS DISTINCT FROM (excluded.queue, excluded.priority)
+    ON CONFLICT (name) DO UPDATE
+       SET queue = excluded.queue, priority = excluded.priority, limits = excluded.limits, seen_at = clock_timestamp()
+     WHERE (actor.queue, actor.priority, actor.limits) IS DISTINCT FROM (excluded.queue, excluded.priority, excluded.limits)
 $$;

@@ -15,7 +15,7 @@ BEGIN
     END IF;
     FOR look IN 1 .. 10 LOOP
         -- A claim at work skips this row or has it already: exactly one of the two gets it.
-        DELETE FROM ready WHERE id = v_id RETURNING run INTO v_run;
+        SELECT run INTO v_run FROM take_waiting(v_id);
         EXIT WHEN FOUND;
         v_state := task_state(v_id);
         -- It waits again by now: whoever held the row put another in its place (a retry, a replacement).
@@ -28,6 +28,7 @@ BEGIN
     VALUES (v_id, v_run, coalesce((SELECT max(attempt) FROM attempt WHERE task_id = v_id), 0), 'c', clock_timestamp(),
             json_build_object('type', 'Cancelled', 'message', p_reason, 'who', p_who));
     INSERT INTO audit (task_id, action, who, reason) VALUES (v_id, 'cancel', p_who, p_reason);
+    PERFORM let_go(ARRAY[v_id], ARRAY[v_id], false);
     RETURN 'cancelled';
 END $$;
 
@@ -35,7 +36,8 @@ END $$;
 CREATE OR REPLACE FUNCTION task_state(p_id bigint) RETURNS text
 LANGUAGE sql STABLE AS $$
     SELECT coalesce(
-        (SELECT CASE WHEN eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END FROM ready WHERE id = p_id),
+        (SELECT CASE WHEN eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END
+           FROM (SELECT id, eta FROM ready UNION ALL SELECT id, eta FROM parked) w WHERE id = p_id),
         -- A finished task may run again.
         (SELECT 'running' FROM claim c, unnest(c.ids, c.runs) AS u(id, run)
           WHERE p_id = ANY (c.ids) AND u.id = p_id AND NOT EXISTS (SELECT FROM attempt WHERE task_id = p_id AND run >= u.run) LIMIT 1),
@@ -46,26 +48,35 @@ $$;
 
 -- Cancel everything that waits in a queue. Returns how many.
 CREATE OR REPLACE FUNCTION flush_v1(p_queue text, p_who text) RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    WITH gone AS (
-        DELETE FROM ready WHERE lane_id IN (SELECT lane_id FROM lane WHERE queue = p_queue) RETURNING id, run
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_ids bigint[];
+BEGIN
+    WITH lanes AS MATERIALIZED (
+        SELECT lane_id FROM lane WHERE queue = p_queue
+    ), unready AS (
+        DELETE FROM ready WHERE lane_id IN (SELECT lane_id FROM lanes) RETURNING id, run
+    ), unparked AS (
+        DELETE FROM parked WHERE lane_id IN (SELECT lane_id FROM lanes) RETURNING id, run
     ), cancelled AS (
         INSERT INTO attempt (task_id, run, attempt, outcome, finished_at, error)
         SELECT g.id, g.run, coalesce((SELECT max(a.attempt) FROM attempt a WHERE a.task_id = g.id), 0), 'c', clock_timestamp(),
                json_build_object('type', 'Cancelled', 'message', 'the queue was flushed', 'who', p_who)
-          FROM gone g
+          FROM (SELECT * FROM unready UNION ALL SELECT * FROM unparked) g
         RETURNING task_id
-    ), noted AS (
-        INSERT INTO audit (action, who, queue) SELECT 'flush', p_who, p_queue
     )
-    SELECT count(*) FROM cancelled
-$$;
+    SELECT coalesce(array_agg(task_id), '{}') INTO v_ids FROM cancelled;
+    INSERT INTO audit (action, who, queue) VALUES ('flush', p_who, p_queue);
+    PERFORM let_go(v_ids, v_ids, false);
+    RETURN cardinality(v_ids);
+END $$;
 
 -- How many tasks of a queue wait (due or not) or run.
 CREATE OR REPLACE FUNCTION pending_v1(p_queue text) RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
     WITH lanes AS MATERIALIZED (SELECT lane_id FROM lane WHERE queue = p_queue)
     SELECT (SELECT count(*) FROM ready WHERE lane_id IN (SELECT lane_id FROM lanes))
+         + (SELECT count(*) FROM parked WHERE lane_id IN (SELECT lane_id FROM lanes))
          + (SELECT count(*) FROM claim c, unnest(c.ids, c.runs, c.lanes) AS u(id, run, lane)
              WHERE u.lane IN (SELECT lane_id FROM lanes)
                AND NOT EXISTS (SELECT FROM attempt a WHERE a.task_id = u.id AND a.run = u.run))

@@ -18,7 +18,7 @@ BEGIN
           FROM (SELECT id, lane_id, eta FROM task UNION ALL SELECT id, lane_id, eta FROM task_carry) t
           LEFT JOIN last ON last.task_id = t.id
          WHERE (last.outcome IS NULL OR last.outcome IN ('r', 'i', 'l'))
-           AND NOT EXISTS (SELECT FROM ready r WHERE r.id = t.id)
+           AND NOT EXISTS (SELECT FROM waiting w WHERE w.id = t.id)
            AND NOT EXISTS (SELECT FROM held WHERE held.id = t.id)
         ON CONFLICT DO NOTHING
         RETURNING id

@@ -115,7 +115,7 @@ BEGIN
         RETURN NULL;
     END IF;
     LOCK TABLE ONLY task IN ACCESS EXCLUSIVE MODE;
-    v_waiting := ARRAY(SELECT id FROM ready WHERE id > p_after AND id >= first_id(p_week) AND id < first_id(p_week + 1)
+    v_waiting := ARRAY(SELECT id FROM waiting WHERE id > p_after AND id >= first_id(p_week) AND id < first_id(p_week + 1)
                         ORDER BY id LIMIT p_limit);
     EXECUTE format('WITH moved AS (DELETE FROM %I WHERE id = ANY ($1) RETURNING *) INSERT INTO task_carry SELECT * FROM moved',
                    'task_w' || p_week) USING v_waiting || ARRAY(SELECT held_tasks(p_week));
@@ -147,7 +147,7 @@ BEGIN
     IF v_task IS NOT NULL THEN
         EXECUTE format('LOCK TABLE %I IN SHARE MODE', v_task);
         EXECUTE format('SELECT array_agg(t.id) FROM %I t
-                         WHERE t.id IN (SELECT id FROM ready WHERE id >= $1 AND id < $2 UNION SELECT held_tasks($3))', v_task)
+                         WHERE t.id IN (SELECT id FROM waiting WHERE id >= $1 AND id < $2 UNION SELECT held_tasks($3))', v_task)
            INTO v_ids USING first_id(p_week), first_id(p_week + 1), p_week;
         IF v_ids IS NOT NULL THEN
             RAISE EXCEPTION '% tasks of week % were enqueued again', cardinality(v_ids), p_week USING ERRCODE = '55P03';
@@ -206,4 +206,5 @@ LANGUAGE sql STABLE AS $$
        AND a.outcome IN ('s', 'f', 'c', 'k') AND a.finished_at < p_until
        AND NOT EXISTS (SELECT FROM attempt_default later WHERE later.task_id = a.task_id AND later.run > a.run)
        AND NOT EXISTS (SELECT FROM ready r WHERE r.id = a.task_id)
+       AND NOT EXISTS (SELECT FROM parked p WHERE p.id = a.task_id)
 $$;

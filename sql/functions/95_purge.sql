@@ -17,6 +17,7 @@ BEGIN
         ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $1 - interval '1 day' $c$),
         ('kept_result',    'message_id',  $c$ result_until < $1 $c$),
         ('rate_limit',     'key',         $c$ expires_at < $1 $c$),
+        ('gate',           'gate',        $c$ paused_at IS NULL AND max_running IS NULL AND coalesce(next_at, '-infinity') < $1 - interval '1 hour' $c$),
         ('progress',       'task_id',     $c$ task_id < $3 AND is_gone(task_id) $c$),
         ('checkpoint',     'task_id',     $c$ task_id < $3 AND is_gone(task_id) $c$),
         -- All members of a group that old have ended, unless one of them is carried.
@@ -32,6 +33,13 @@ BEGIN
         GET DIAGNOSTICS deleted = ROW_COUNT;
         RETURN NEXT;
     END LOOP;
+    -- Slots and places in an order of runs and tasks that are over, should their conclusion not have said that they had any.
+    DELETE FROM slot s WHERE EXISTS (
+        SELECT FROM attempt a WHERE a.task_id = s.task_id AND a.run >= s.run AND (s.gate NOT LIKE 'order:%' OR a.outcome IN ('s', 'f', 'c', 'k')));
+    DELETE FROM ordering o
+     WHERE coalesce((SELECT a.outcome IN ('s', 'f', 'c', 'k') FROM attempt a WHERE a.task_id = o.task_id ORDER BY a.run DESC LIMIT 1), is_gone(o.task_id))
+       AND NOT EXISTS (SELECT FROM waiting w WHERE w.id = o.task_id)
+       AND NOT EXISTS (SELECT FROM claim c WHERE o.task_id = ANY (c.ids));
     DELETE FROM group_member m WHERE NOT EXISTS (SELECT FROM task_group g WHERE g.group_id = m.group_id)
                                  AND m.task_id < v_first;
 END $$;

@@ -23,7 +23,7 @@ BEGIN
             ('pipeline_producer', '^(enqueue|(enqueue|enqueue_many|ensure_lane|create_group|cancel|result|results'
                                   || '|add_rate|count_rate|sum_rate|tell_rate|was_told)_v\d+)$'),
             ('pipeline_operator', '^(enqueue|(enqueue|enqueue_many|ensure_lane|create_group|cancel|result|results'
-                                  || '|flush|pause_queue|resume_queue|pending|find_task|adopt_consumed|repair_ready)_v\d+)$'),
+                                  || '|flush|(pause|resume|limit|weigh)_(queue|gate)|pending|find_task|adopt_consumed|repair_ready)_v\d+)$'),
             ('pipeline_reader',   '^find_task_v\d+$'),
             ('pipeline_worker',   '^(enqueue|.*_v\d+)$')
         ), relation AS (

@@ -6,7 +6,7 @@
 SELECT task_id, actor, queue, state, attempt, progress, note, result, error, created_at, eta, started_at, finished_at, priority, args
   FROM :"schema".task_status
  WHERE id = ANY (ARRAY(
-       (SELECT id FROM :"schema".ready
+       (SELECT id FROM :"schema".waiting
          WHERE id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807)
            AND CASE WHEN eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END = ANY (%(states)s)
          ORDER BY id DESC LIMIT %(limit)s)
@@ -20,7 +20,7 @@ SELECT task_id, actor, queue, state, attempt, progress, note, result, error, cre
          WHERE a.task_id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807)
            AND cardinality(%(outcomes)s::"char"[]) > 0 AND a.outcome = ANY (%(outcomes)s::"char"[])
            AND NOT EXISTS (SELECT FROM :"schema".attempt b WHERE b.task_id = a.task_id AND b.run > a.run)
-           AND NOT EXISTS (SELECT FROM :"schema".ready r WHERE r.id = a.task_id)
+           AND NOT EXISTS (SELECT FROM :"schema".waiting r WHERE r.id = a.task_id)
          ORDER BY a.task_id DESC LIMIT %(limit)s)))
  ORDER BY id DESC LIMIT %(limit)s
 
@@ -55,7 +55,7 @@ SELECT run, attempt, outcome, worker_id, started_at, finished_at, next_eta,
 
 -- name: queues
 -- What waits and runs in each queue now.
-SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_reason, resume_at
+SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_reason, resume_at, max_running, weight
   FROM :"schema".queue_status ORDER BY queue
 
 -- name: workers

@@ -1,6 +1,6 @@
 -- name: ensure_lane
 -- Make a queue and its lane in a transaction of their own.
-SELECT :"schema".ensure_lane_v1(%(queue)s, %(priority)s)
+SELECT :"schema".ensure_lane_v1(%(queue)s, %(priority)s, %(is_gated)s)
 
 -- name: enqueue
 -- Enqueue one message on whatever transaction the cursor has; the id of the message that stands for it.
@@ -19,7 +19,7 @@ SELECT :"schema".create_group_v1(%(group_id)s, %(size)s)
 -- Write outcomes and claim tasks; see exchange_v1.
 SELECT * FROM :"schema".exchange_v1(
     %(worker)s, %(session)s, %(ids)s, %(runs)s, %(outcomes)s, %(attempts)s, %(lanes)s, %(started)s, %(finished)s,
-    %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s)
+    %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s, %(turn)s)
 
 -- name: conclude_run
 -- Conclude one run in the transaction of its actor; false if somebody else did.

@@ -27,10 +27,11 @@ SELECT t.message_id::text AS task_id,
        l.priority::int AS priority,
        t.payload->'args' AS args,
        t.payload->'kwargs' AS kwargs,
-       t.id
+       t.id,
+       CASE WHEN r.eta <= clock_timestamp() AND r.gate NOT LIKE 'fair:%' THEN r.gate END AS waits_for
   FROM (SELECT * FROM task UNION ALL SELECT * FROM task_carry) t
   JOIN lane l ON l.lane_id = t.lane_id
-  LEFT JOIN ready r ON r.id = t.id
+  LEFT JOIN waiting r ON r.id = t.id
   LEFT JOIN LATERAL (
        SELECT a.run, a.outcome, a.attempt, a.started_at, a.finished_at, a.result_until, a.result, a.error
          FROM attempt a WHERE a.task_id = t.id ORDER BY a.run DESC LIMIT 1) a ON true

@@ -30,6 +30,7 @@ class Run(NamedTuple):
     actor: str
     payload: Any
     patch: Any
+    is_gated: bool
 
 
 class Outcome(NamedTuple):
@@ -103,8 +104,9 @@ class Session:
     ) -> str:
         m = message(message_id=message_id, **more)
         self.ask(
-            "SELECT pipeline.enqueue_v1(%s, %s, %s, %s, %s, %s, %s, %s, false)",
+            "SELECT pipeline.enqueue_v1(%s, %s, %s, %s, %s, %s, %s, %s, false, p_keys => %s)",
             *(m["m"], m["q"], m["p"], m["a"], m["d"], json.dumps(m["b"]), mode, since_ms),
+            json.dumps(m["k"]) if "k" in m else None,
         )
         return str(m["m"])
 
@@ -112,8 +114,8 @@ class Session:
         call = "SELECT added FROM pipeline.enqueue_many_v1(%s, %s, %s, false)"
         return int(self.value(call, json.dumps(messages), mode, since_ms))
 
-    def lane(self, queue: str = "default", priority: int = 0) -> int:
-        return int(self.value("SELECT pipeline.ensure_lane_v1(%s, %s)", queue, priority))
+    def lane(self, queue: str = "default", priority: int = 0, *, is_gated: bool = False) -> int:
+        return int(self.value("SELECT pipeline.ensure_lane_v1(%s, %s, %s)", queue, priority, is_gated))
 
     # --- worker -----------------------------------------------------------------------------------------------------
 
@@ -131,19 +133,21 @@ class Session:
         done: Iterable[int] = (),
         queues: Iterable[str] = ("default",),
         floors: dict[int, float] | None = None,
+        turn: int | None = None,
     ) -> list[Run]:
         """Write outcomes and claim; return what was claimed."""
         outcomes = list(outcomes)
         rows = self.ask(
             'SELECT * FROM pipeline.exchange_v1(%s, %s, %s::bigint[], %s::int[], %s::"char"[], %s::int[], %s::int[],'
             " %s::float8[], %s::float8[], %s::float8[], %s::json, true, %s::bigint[], %s::text[], %s,"
-            " %s::int[], %s::float8[])",
+            " %s::int[], %s::float8[], %s)",
             *(worker, session, [o.run.id for o in outcomes], [o.run.run for o in outcomes]),
             *([o.letter for o in outcomes], [o.attempt for o in outcomes], [o.run.lane for o in outcomes]),
             *([1.0 for _ in outcomes], [0.0 for _ in outcomes], [None for _ in outcomes]),
             "[" + ",".join(o.text for o in outcomes) + "]" if outcomes else None,
             *(list(done), list(queues), want),
             *((list(floors), list(floors.values())) if floors else (None, None)),
+            turn,
         )
         return sorted((Run(*row) for row in rows[1:]), key=lambda run: (run.lane, run.eta, run.id))
 

@@ -1,0 +1,64 @@
+"""Statements about gates: what tasks may have to wait for besides their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """One row of the view ``gate_status``."""
+
+    gate: str
+    is_paused: bool
+    max_running: int | None
+    running: int
+    waiting: int
+    paused_by: str | None
+    pause_reason: str | None
+    resume_at: datetime | None
+
+
+def sweep(sql: Mapping[str, str], cursor: Cursor, after: str | None, limit: int) -> str | None:
+    """Let go what may pass at some gates after one; return the last of them, None when there are no more."""
+    cursor.execute(sql["sweep_gates"], {"after": after, "limit": limit})
+    value: str | None = _value(cursor)
+    return value
+
+
+def pause(
+    sql: Mapping[str, str], cursor: Cursor, gate: str, *, who: str, reason: str, resume_after_ms: int | None
+) -> bool:
+    """Let no task pass a gate; False if there is no such gate."""
+    where = {"gate": gate, "who": who, "reason": reason, "resume_after_ms": resume_after_ms}
+    cursor.execute(sql["pause_gate"], where)
+    return bool(_value(cursor))
+
+
+def resume(sql: Mapping[str, str], cursor: Cursor, gate: str, *, who: str, reason: str) -> bool:
+    """Let tasks pass again; False if there is no such gate."""
+    cursor.execute(sql["resume_gate"], {"gate": gate, "who": who, "reason": reason})
+    return bool(_value(cursor))
+
+
+def limit(sql: Mapping[str, str], cursor: Cursor, gate: str, most: int | None, *, who: str, reason: str) -> bool:
+    """Let so many tasks through a gate at a time, None for what the actors say; False if there is no such gate."""
+    cursor.execute(sql["limit_gate"], {"gate": gate, "most": most, "who": who, "reason": reason})
+    return bool(_value(cursor))
+
+
+def gates(sql: Mapping[str, str], cursor: Cursor) -> list[GateRow]:
+    """List what holds tasks back now."""
+    cursor.execute(sql["gates"])
+    return [GateRow(*row) for row in cursor.fetchall()]
+
+
+def _value(cursor: Cursor) -> Any:
+    row = cursor.fetchone()
+    return row[0] if row else None
