@@ -16,7 +16,7 @@ from dramatiq.middleware import Middleware
 from pipeline.broker import limits
 from pipeline.broker.consumer import QueueFacade
 from pipeline.broker.engine import Engine
-from pipeline.broker.enlist import Joined, join, joined, joining
+from pipeline.broker.enlist import Batch, Joined, JoinedTask, join, joined, joining
 from pipeline.broker.hooks import Hooks
 from pipeline.broker.interrupter import Interrupter
 from pipeline.broker.keys import KEYS
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.broker.hub import Hub
-    from pipeline.context import TaskTransaction
 
 #: Options a message must not carry into the store: the row holds them, and Dramatiq would act on them again.
 _OWN_OPTIONS = ("eta",)
@@ -229,7 +228,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         if (target := joined()) is not None:
             return target
         if task is not None and (transaction := task.joined()) is not None:
-            return _JoinedTask(transaction)
+            return JoinedTask(transaction)
         for find in self._joins:
             if (found := find()) is not None:
                 return join(found, self._write, self.notifier.notify_soon)
@@ -244,7 +243,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     @contextmanager
     def atomic(self) -> Iterator[None]:
         """Let the sends inside the block be enqueued together at its end, all or none."""
-        batch = _Batch()
+        batch = Batch()
         with joining(batch):
             yield
         if batch.sends:
@@ -349,27 +348,6 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """Close the idle connections."""
         for pool in (self.pool, self.transactions):
             pool.closeall()
-
-
-class _JoinedTask:
-    """Sends that belong to the transaction of the running task."""
-
-    def __init__(self, transaction: TaskTransaction) -> None:
-        self._transaction = transaction
-
-    def send(self, new: list[NewTask]) -> None:
-        for each in new:
-            self._transaction.send(each)
-
-
-class _Batch:
-    """Sends that are collected to be placed together."""
-
-    def __init__(self) -> None:
-        self.sends: list[NewTask] = []
-
-    def send(self, new: list[NewTask]) -> None:
-        self.sends += new
 
 
 def _run_again(task: CurrentTask, delay_ms: int, options: dict[str, Any]) -> None:

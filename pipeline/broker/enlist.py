@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from pipeline.context import NewTask
+    from pipeline.context import NewTask, TaskTransaction
 
     Write = Callable[[Cursor, list[NewTask]], None]
 
@@ -59,6 +59,29 @@ class JoinedAtExit:
         """Write all that was sent, as one statement."""
         if self._waiting:
             self._now.send(self._waiting)
+
+
+class JoinedTask:
+    """Sends that belong to the transaction of the running task."""
+
+    def __init__(self, transaction: TaskTransaction) -> None:
+        self._transaction = transaction
+
+    def send(self, tasks: list[NewTask]) -> None:
+        """Let the tasks be enqueued when the transaction commits."""
+        for each in tasks:
+            self._transaction.send(each)
+
+
+class Batch:
+    """Sends that are collected to be placed together."""
+
+    def __init__(self) -> None:
+        self.sends: list[NewTask] = []
+
+    def send(self, tasks: list[NewTask]) -> None:
+        """Collect the tasks."""
+        self.sends += tasks
 
 
 def joined() -> Joined | None:
