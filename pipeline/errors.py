@@ -21,6 +21,8 @@
     ├── GateUnknown                 neither an actor nor a tenant nor a key
     ├── QueueUnknown                also a dramatiq.errors.QueueNotFound
     ├── HardTimeLimitExceeded       the run before was killed with its process
+    ├── TasksWithoutEnd             tasks that were to run inline, or to be drained, keep coming
+    ├── TaskFailed                  a run failed with an error of which only the text is known
     └── TaskNotCancellable          it runs or has ended
 
 A caller that can react differently gets a class of its own, with the data as attributes. The first line of a class's
@@ -161,6 +163,23 @@ class TaskNotCancellable(PipelineError):
         self.task_id = task_id
         self.state = state
         super().__init__(f"The task {task_id} is {state}; only a waiting task can be cancelled")
+
+
+class TasksWithoutEnd(PipelineError):
+    """Tasks keep coming, more than were to be run."""
+
+    def __init__(self, actors: Sequence[str] = (), seen: str | None = None) -> None:
+        self.actors = tuple(actors)
+        told = f"Tasks of {', '.join(sorted(set(actors)))} keep coming: {seen}"
+        super().__init__(told if actors else None)
+
+
+class TaskFailed(PipelineError):
+    """A task failed."""
+
+    def __init__(self, task_id: str | None = None, error: str = "", text: str = "") -> None:
+        self.task_id = task_id
+        super().__init__(f"The task {task_id} failed: {error}: {text}" if task_id else None)
 
 
 class TransactionOwned(PipelineError):

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     #: How long tasks in flight may go on after a worker was asked to stop. Those that do not end in time run again
     #: elsewhere.
     stop_seconds: float = Field(default=60.0, ge=0)
+    #: Run tasks where they are sent, at once and without a worker: for development and tests.
+    eager: bool = False
+    #: Raise the error of a task that failed so at its sender; false: log it.
+    eager_propagates: bool = True
     #: The largest message that is accepted, in bytes of its JSON.
     message_limit_bytes: int = Field(default=1_048_576, ge=1024)
 

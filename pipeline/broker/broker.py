@@ -15,6 +15,7 @@ from dramatiq.middleware import Middleware
 
 from pipeline.broker import limits
 from pipeline.broker.consumer import QueueFacade
+from pipeline.broker.eager import Eager, make_eager
 from pipeline.broker.engine import Engine
 from pipeline.broker.enlist import Batch, Joined, JoinedTask, join, joined, joining
 from pipeline.broker.hooks import Hooks
@@ -88,6 +89,10 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         self.engine = Engine(self)
         self.runner = Runner(self)
         self.hub: Hub = None  # type: ignore[assignment]  # set while a worker runs in this process
+        #: Runs tasks where they are sent; None unless PIPELINE_EAGER is set.
+        self.eager: Eager | None = None
+        if self.settings.eager:
+            make_eager(self)
         pool = Pool(lambda: self.url, maxconn=64)
         super().__init__(pool=pool, results=False, schema=self.inbox[0], prefix=self.inbox[1], middleware=[])
         for each in self._stack() if middleware is None else middleware:
@@ -231,8 +236,13 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             return JoinedTask(transaction)
         for find in self._joins:
             if (found := find()) is not None:
-                return join(found, self._write, self.notifier.notify_soon)
+                return self._join(found)
         return None
+
+    def _join(self, target: Any, *, at_exit: bool = False) -> Joined | None:
+        if self.eager is not None:
+            return self.eager.join(target)
+        return join(target, self._write, self.notifier.notify_soon, at_exit=at_exit)
 
     def _write(self, cursor: Cursor, new: list[NewTask]) -> None:
         if len(new) == 1:
@@ -258,7 +268,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             at_exit: For a psycopg2 connection only: write everything as one statement when the block ends, instead of
                 each send at once. Commit after the block, and set no savepoints inside it.
         """
-        with joining(join(target, self._write, self.notifier.notify_soon, at_exit=at_exit)):
+        with joining(self._join(target, at_exit=at_exit)):
             yield
 
     def join_sends_to(self, find: Callable[[], Any]) -> None:

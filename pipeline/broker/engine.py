@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dramatiq import Actor, Worker
 
     from pipeline.broker.broker import PostgresBroker
-    from pipeline.context import CurrentTask
+    from pipeline.context import CurrentTask, NewTask
 
 
 class Engine(Middleware):
@@ -101,7 +101,10 @@ class Engine(Middleware):
         finally:
             task.transaction = None
             transaction.close()
-        if transaction.sends:
+        self._step_committed(task, transaction.sends)
+
+    def _step_committed(self, task: CurrentTask, sends: list[NewTask]) -> None:
+        if sends:
             self._broker.notifier.notify_soon()
 
     def report_progress(self, task_id: str, percent: int, note: str) -> None:

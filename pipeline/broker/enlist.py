@@ -90,8 +90,8 @@ def joined() -> Joined | None:
 
 
 @contextmanager
-def joining(target: Joined) -> Iterator[None]:
-    """Let sends inside the block belong to a transaction."""
+def joining(target: Joined | None) -> Iterator[None]:
+    """Let sends inside the block belong to a transaction; None: to none that an outer block named."""
     token = _JOINED.set(target)
     try:
         yield

@@ -60,6 +60,7 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
         self._schema = schema or (broker.schema if broker is not None else self._settings.schema_name)
         pool = Pool(lambda: url or self._settings.database_url or "") if broker is None else _broker_pool(broker)
         inbox = broker.inbox if broker is not None else (self._settings.inbox_schema, self._settings.inbox_prefix)
+        self._broker = broker
         #: None: Dramatiq's global one, which may be set after this was made.
         self._own_encoder = encoder
         super().__init__(pool=pool, schema=inbox[0], prefix=inbox[1], **kw)
@@ -102,6 +103,9 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
 
     def read(self, keys: list[str]) -> dict[str, str | None]:
         """Read the results that are there, as JSON text."""
+        if self._broker is not None and self._broker.eager is not None:
+            found: dict[str, str | None] = self._broker.eager.results_of(keys)
+            return found
         try:
             return self._read(keys)
         except DISCONNECTED:  # the server was restarted since the connection was last used

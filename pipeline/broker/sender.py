@@ -99,6 +99,11 @@ class Sender:
             ),
         )
 
+    def create_group(self, group_id: str, size: int) -> None:
+        """Make a group of ``size`` members whose completion will be noticed."""
+        with self._pool.connection() as connection, connection.cursor() as cursor:
+            tasks.create_group(self._sql(), cursor, group_id, size)
+
     def _send(self, many: list[NewTask], statement: Callable[[Cursor, tasks.Mode, float | None], object]) -> None:
         self.ensure_lanes(task.lane for task in many)
         deadline = Deadline(self._patience_seconds)

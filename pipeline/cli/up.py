@@ -33,11 +33,11 @@ def up(port: int | None) -> None:
     PIPELINE_SMTP_HOST is set. If the port is taken the next free one is used. Ctrl-C stops in order: no new requests,
     tasks in flight finish, then the rest.
     """
-    from pipeline.cli.environment import prepare
+    from pipeline.cli.environment import prepare_for_workers
     from pipeline.cli.migrate import apply_all
     from pipeline.supervisor.services import Services
 
-    settings = prepare()
+    settings = prepare_for_workers()
     with Services(click.echo, stop_seconds=settings.stop_seconds + _GRACE_SECONDS) as services:
         url = _provide_database(services, settings)
         apply_all(url, settings)

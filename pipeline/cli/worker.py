@@ -28,13 +28,13 @@ def worker(
     a second one ends everything at once. Tasks that did not finish run again elsewhere. SIGHUP replaces the processes
     one by one, each when its tasks are done; SIGUSR1 logs what runs where.
     """
-    from pipeline.cli.environment import prepare
+    from pipeline.cli.environment import prepare_for_workers
     from pipeline.db import migrate
     from pipeline.db.embedded import database_url
     from pipeline.supervisor.master import Master
     from pipeline.supervisor.plan import Plan, split_queues
 
-    settings = prepare()
+    settings = prepare_for_workers()
     url = database_url(settings)
     migrate.check(url, settings.schema_name)
     plan = Plan(

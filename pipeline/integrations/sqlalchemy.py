@@ -131,15 +131,15 @@ class JoinedSession:
         write: Callable[[Cursor, list[NewTask]], None],
         committed: Callable[[], None],
     ) -> None:
-        self._session = session() if isinstance(session, scoped_session) else session
+        self.session = session() if isinstance(session, scoped_session) else session
         _listen_to_sessions()
-        self._sends = self._session.info.setdefault(_SENDS, _Sends(write, committed))
+        self._sends = self.session.info.setdefault(_SENDS, _Sends(write, committed))
 
     def send(self, tasks: list[NewTask]) -> None:
         """Keep the tasks until the session commits."""
-        if not self._session.in_transaction():
-            self._session.begin()  # no I/O; a rollback of a session that never began is not told to anybody
-        savepoints = _savepoints(self._session)
+        if not self.session.in_transaction():
+            self.session.begin()  # no I/O; a rollback of a session that never began is not told to anybody
+        savepoints = _savepoints(self.session)
         self._sends.waiting += [(task, savepoints) for task in tasks]
 
 

@@ -8,7 +8,6 @@ from dramatiq import Message
 from dramatiq.middleware import GroupCallbacks as DramatiqGroupCallbacks
 
 from pipeline.context import GroupMember
-from pipeline.store import tasks
 
 
 class GroupCallbacks(DramatiqGroupCallbacks):
@@ -38,7 +37,5 @@ class _GroupMaker:
 
     def add(self, key: str, value: int, ttl: int) -> bool:
         """Make a group of ``value`` members."""
-        broker = self._broker
-        with broker.pool.connection() as connection, connection.cursor() as cursor:
-            tasks.create_group(broker.sql, cursor, key, value)
+        self._broker.sender.create_group(key, value)
         return True

@@ -45,6 +45,16 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in program.output
 
 
+@pytest.mark.parametrize("command", ["worker", "up"])
+def test_no_worker_starts_where_tasks_run_inline(tmp_path: Path, command: str) -> None:
+    with running(tmp_path, command, eager=1, data_dir=tmp_path / "var") as program:
+        assert program.end() == 2
+
+    assert "PIPELINE_EAGER is set" in program.output
+    assert "Traceback" not in program.output
+    assert not (tmp_path / "var").exists()
+
+
 def test_help_needs_no_valid_configuration(tmp_path: Path) -> None:
     with running(tmp_path, "--help", threads="many") as program:
         assert program.end() == 0
