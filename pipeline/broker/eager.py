@@ -281,8 +281,7 @@ class _EagerTransaction(OwnedTransaction):
         pass
 
     def conclude(self, worker_id: int, proxy: TaskProxy, outcome: str, started_ms: float, extra: str | None) -> None:
-        """Leave the conclusion at the proxy, as a run outside a transaction does."""
-        proxy.conclusion = Conclusion(proxy, Outcome(outcome), extra=extra)
+        """Nothing: the runner leaves the conclusion at the proxy."""
 
     def save_checkpoint(self, task: CurrentTask, position: str) -> None:
         """Nothing: it is kept when the step has committed."""

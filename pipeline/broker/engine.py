@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dramatiq.middleware import Middleware
 
@@ -24,12 +24,20 @@ if TYPE_CHECKING:
     from pipeline.context import CurrentTask, NewTask
 
 
+class Reports(Protocol):
+    """Who takes the progress of tasks."""
+
+    def report(self, task_id: str, percent: int, note: str) -> None:
+        """Take a report."""
+
+
 class Engine(Middleware):
     """The part of the broker that lives while a worker runs. Added to every broker, whatever its middleware."""
 
     def __init__(self, broker: PostgresBroker) -> None:
         self._broker = broker
         self._caretaker: Caretaker | None = None
+        self._reports: Reports | None = None
 
     # --- the life of a worker ---------------------------------------------------------------------------------------
 
@@ -42,6 +50,7 @@ class Engine(Middleware):
         broker.hub.start()
         self._caretaker = Caretaker(broker, broker.hub)
         self._caretaker.start()
+        self.report_to(self._caretaker)
 
     def before_worker_shutdown(self, broker: PostgresBroker, worker: Worker) -> None:
         """Claim nothing more; go on beating and writing outcomes until the threads are done."""
@@ -107,8 +116,12 @@ class Engine(Middleware):
         if sends:
             self._broker.notifier.notify_soon()
 
+    def report_to(self, reports: Reports | None) -> None:
+        """Hand what tasks report from now on to somebody; None: to nobody."""
+        self._reports = reports
+
     def report_progress(self, task_id: str, percent: int, note: str) -> None:
         """Hand a report to the caretaker, which writes the latest of each task once a second."""
-        if self._caretaker is not None:
+        if self._reports is not None:
             # Written together with the reports of others, which a bad one must not hold up.
-            self._caretaker.report(task_id, min(max(int(percent), 0), 100), clean(note))
+            self._reports.report(task_id, min(max(int(percent), 0), 100), clean(note))

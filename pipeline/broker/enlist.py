@@ -48,12 +48,17 @@ class JoinedAtExit:
     """Sends on a psycopg2 connection that are written together when the block ends."""
 
     def __init__(self, connection: Connection, write: Write) -> None:
+        self._connection = connection
         self._now = JoinedPsycopg(connection, write)
         self._waiting: list[NewTask] = []
 
     def send(self, tasks: list[NewTask]) -> None:
         """Keep the tasks until the block ends."""
         self._waiting += tasks
+
+    def waiting_on(self, connection: Connection) -> list[NewTask]:
+        """Return what waits for the end of the block, if it is about that connection."""
+        return list(self._waiting) if connection is self._connection else []
 
     def write(self) -> None:
         """Write all that was sent, as one statement."""
@@ -127,6 +132,18 @@ def raw_connection(target: Any) -> Connection:
 
         if (found := raw(target)) is not None:
             return found
+    raise _unknown(target)
+
+
+def waiting_sends(target: Any) -> list[NewTask]:
+    """Return what was sent in a transaction, as :func:`join` takes it, and is not written yet."""
+    if isinstance(target, Connection):
+        innermost = joined()
+        return innermost.waiting_on(target) if isinstance(innermost, JoinedAtExit) else []
+    if "sqlalchemy" in sys.modules:
+        from pipeline.integrations.sqlalchemy import waiting_sends as waiting_in_sqlalchemy
+
+        return waiting_in_sqlalchemy(target)
     raise _unknown(target)
 
 

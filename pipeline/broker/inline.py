@@ -31,10 +31,7 @@ def process(broker: PostgresBroker, proxy: TaskProxy) -> None:
     try:
         _run(broker, proxy)
     finally:
-        # As Dramatiq's worker acknowledges; the results of failures are stored by these hooks.
-        signal = "nack" if proxy.failed else "ack"
-        broker.emit_before(signal, proxy)
-        broker.emit_after(signal, proxy)
+        _acknowledge(broker, proxy)
 
 
 def _run(broker: PostgresBroker, proxy: TaskProxy) -> None:
@@ -53,6 +50,16 @@ def _run(broker: PostgresBroker, proxy: TaskProxy) -> None:
         broker.emit_after("process_message", proxy, exception=error)
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
+
+
+def _acknowledge(broker: PostgresBroker, proxy: TaskProxy) -> None:
+    if proxy.failed:
+        broker.emit_before("nack", proxy)
+        broker.emit_after("nack", proxy)  # hands it to the hub when the hooks have stored the failure's result
+    else:
+        broker.emit_before("ack", proxy)
+        broker.hub.put(proxy)
+        broker.emit_after("ack", proxy)
 
 
 def _call(actor: Actor[..., Any], proxy: TaskProxy) -> Any:

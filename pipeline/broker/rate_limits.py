@@ -64,7 +64,7 @@ class PostgresRateLimiterBackend(RateLimiterBackend):
             message = "Give either url or broker: the broker has an address"
             raise ValueError(message)
         settings = settings or (get_settings() if broker is None else broker.settings)
-        self._schema = schema or (settings.schema_name if broker is None else broker.schema)
+        self._schema: Callable[[], str] = lambda: schema or (settings.schema_name if broker is None else broker.schema)
         self._pool: Pool = Pool(lambda: url or database_url(settings)) if broker is None else broker.pool
 
     def add(self, key: str, value: int, ttl: int) -> bool:
@@ -118,7 +118,7 @@ class PostgresRateLimiterBackend(RateLimiterBackend):
         """
         try:
             with self._pool.connection(_PATIENCE_SECONDS) as connection, connection.cursor() as cursor:
-                return statement(load(self._schema), cursor)
+                return statement(load(self._schema()), cursor)
         except DISCONNECTED as error:
             if error.pgcode is not None and error.pgcode[:2] != "57":
                 raise  # the server did answer

@@ -57,7 +57,7 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
         **kw: Any,
     ) -> None:
         self._settings = settings or (broker.settings if broker is not None else get_settings())
-        self._schema = schema or (broker.schema if broker is not None else self._settings.schema_name)
+        self._schema = schema
         pool = Pool(lambda: url or self._settings.database_url or "") if broker is None else _broker_pool(broker)
         inbox = broker.inbox if broker is not None else (self._settings.inbox_schema, self._settings.inbox_prefix)
         self._broker = broker
@@ -69,7 +69,7 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
     @property
     def sql(self) -> Mapping[str, str]:
         """The named statements for our schema."""
-        return load(self._schema)
+        return load(self._schema or (self._settings.schema_name if self._broker is None else self._broker.schema))
 
     def get_result(self, message: Message[Any], *, block: bool = False, timeout: int | None = None) -> Any:
         """Get a result.

@@ -124,7 +124,7 @@ class Runner:
 
     def nack(self, proxy: TaskProxy, hooks: Callable[[], None]) -> None:
         """Run the hooks that follow a failure, which may store its exception, and add what they store."""
-        if proxy.task is None or proxy.conclusion is None:
+        if proxy.task is None or proxy.conclusion is None or proxy.is_settled:
             return hooks()
         enter_task(proxy.task)
         try:
@@ -184,11 +184,13 @@ class Runner:
             )
             self._broker.emit_point("between_fence_and_commit", proxy)
             transaction.commit()
+            proxy.conclusion = conclusion
         except LeaseLost:
             log.warning("task.lease_lost", task_id=proxy.message_id, run=proxy.run)
         except CommitUnknown as unknown:
             if not self._was_committed(proxy):
                 return unknown.__cause__ or unknown
+            proxy.conclusion = conclusion
         except Exception as error:  # noqa: BLE001 - whatever PostgreSQL refused is the task's failure
             return getattr(error, "orig", error)
         finally:

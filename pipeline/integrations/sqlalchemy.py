@@ -149,6 +149,14 @@ def has_waiting_sends(session: Session) -> bool:
     return bool(sends and (sends.waiting or sends.has_written))
 
 
+def waiting_sends(target: Session | scoped_session[Session] | CoreConnection) -> list[NewTask]:
+    """Return what was sent in a session or on a connection and no commit has written yet."""
+    if isinstance(target, CoreConnection):
+        return JoinedConnection.waiting_on(target)
+    sends: _Sends | None = target.info.get(_SENDS)
+    return [task for task, _ in sends.waiting] if sends else []
+
+
 def forget_sends(session: Session) -> int:
     """Drop what was sent and not committed; return how many."""
     sends: _Sends | None = session.info.pop(_SENDS, None)
@@ -243,6 +251,12 @@ class JoinedConnection:
         if connection not in cls._all:
             cls._all[connection] = cls(connection, write, committed)
         return cls._all[connection]
+
+    @classmethod
+    def waiting_on(cls, connection: CoreConnection) -> list[NewTask]:
+        """Return what waits for the connection's commit."""
+        found = cls._all.get(connection)
+        return [task for task, _ in found._waiting] if found is not None else []  # noqa: SLF001 - its own
 
     def send(self, tasks: list[NewTask]) -> None:
         """Keep the tasks until the connection commits."""

@@ -11,7 +11,7 @@ import pytest
 from pydantic import AliasChoices
 
 import pipeline
-from pipeline import errors, task_queue
+from pipeline import errors, task_queue, testing
 from pipeline.settings import Settings
 from tests.architecture.tree import ROOT, Source, doc, sources, table_rows
 
@@ -79,11 +79,50 @@ def test_every_function_of_the_old_interface_is_documented() -> None:
     assert [name for name in functions if f"`{name}(" not in page] == []
 
 
+def test_every_name_for_tests_is_documented() -> None:
+    page = doc("reference/python.md")
+
+    assert [name for name in testing.__all__ if f"`{name}" not in page] == []
+
+
 def test_every_error_is_documented_with_its_meaning() -> None:
     rows = {row[0].strip("`"): row for row in table_rows(doc("reference/errors.md"))}
 
     assert {error.__name__ for error in ERRORS} - rows.keys() == set()
     assert {name for name in rows if name[:1].isupper() and not hasattr(errors, name)} == set()
+
+
+#: What the guide for Celery set. Each has a counterpart here, or is refused and the reason told.
+CELERY = [
+    "CELERY_BROKER_URL",
+    "CELERY_RESULT_BACKEND",
+    "CELERY_TIMEZONE",
+    "CELERY_TASK_ALWAYS_EAGER",
+    "CELERY_TASK_EAGER_PROPAGATES",
+    "CELERY_TASK_IGNORE_RESULT",
+    "CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED",
+    "CELERY_TASK_TRACK_STARTED",
+    "CELERY_TASK_TIME_LIMIT",
+    "CELERY_TASK_SOFT_TIME_LIMIT",
+    "CELERY_WORKER_PREFETCH_MULTIPLIER",
+    "CELERY_WORKER_MAX_TASKS_PER_CHILD",
+]
+
+
+def celery_settings() -> dict[str, str]:
+    """What the page about Celery says for each setting in the first column of its tables."""
+    rows = table_rows(doc("howto/move-from-celery.md"))
+    return {name: row[1] for row in rows for name in re.findall(r"`(CELERY_[A-Z_]+)`", row[0])}
+
+
+@pytest.mark.parametrize("setting", CELERY)
+def test_every_setting_of_celery_has_a_counterpart_or_a_reason(setting: str) -> None:
+    answer = celery_settings()[setting]
+    named = set(re.findall(r"`(PIPELINE_[A-Z_]+)", answer))
+
+    assert "later" not in answer
+    assert re.search(r"`|(refused|always, so there is nothing to set): ", answer)
+    assert named - documented_settings().keys() == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

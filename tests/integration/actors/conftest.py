@@ -10,7 +10,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from actors.models import Order, Product, create_erp_engine, create_tables
-from pipeline import PostgresBroker, get_broker
+from pipeline import PostgresBroker
+from pipeline.testing import bound
 
 AddOrder = Callable[..., int]
 
@@ -57,11 +58,5 @@ def add_order(erp: Engine) -> AddOrder:
 @pytest.fixture
 def broker(erp: Engine, database_url: str) -> Iterator[PostgresBroker]:
     """The broker of the actors, bound to this test's database."""
-    broker = get_broker()
-    made_on_first_use = vars(broker)
-    made_on_first_use["url"] = database_url
-    made_on_first_use.pop("sender", None)  # it knows the lanes of another database
-    yield broker
-    broker.close()
-    made_on_first_use.pop("sender", None)
-    del made_on_first_use["url"]
+    with bound(database_url) as broker:
+        yield broker
