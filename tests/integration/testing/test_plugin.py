@@ -84,3 +84,9 @@ def test_a_suite_without_a_database_gets_a_server(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (tmp_path / "var").exists()
+
+
+def test_only_the_plugin_needs_pytest() -> None:
+    program = "import pipeline.testing, sys; sys.exit('pytest' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
