@@ -12,7 +12,17 @@ import pytest
 from dramatiq.errors import ActorNotFound
 from sqlalchemy import text
 
-from pipeline import PostgresBroker, QueueUnknown, actor, chain, current_task, enlist, group, pause_queue
+from pipeline import (
+    PostgresBroker,
+    QueueUnknown,
+    actor,
+    chain,
+    current_task,
+    enlist,
+    group,
+    pause_queue,
+    pause_tenant,
+)
 from pipeline.errors import ConfigurationError, TasksWithoutEnd
 from pipeline.settings import Settings
 from pipeline.states import Outcome
@@ -342,3 +352,33 @@ def other_broker(broker: PostgresBroker) -> Iterator[Any]:
 def test_another_kind_of_broker_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="StubBroker"):
         run_pending()
+
+
+def test_drain_comes_through_every_gate(seen: list[Any]) -> None:
+    """Limits, orders, turns and rates hold a task back for a while; here nobody waits for it."""
+
+    @actor(max_running=1, rate_limit="1/h", ordering_key=lambda number: "one", fairness_key=lambda number: "a tenant")
+    def gated(number: int) -> None:
+        seen.append(number)
+
+    for number in range(4):
+        gated.send_with_options(args=(number,), delay=60_000 * (4 - number))
+    assert [each.args for each in enqueued(gated)] == [(3,), (2,), (1,), (0,)]
+    drain()
+
+    assert seen == [0, 1, 2, 3]
+    assert enqueued() == []
+
+
+def test_drain_leaves_what_is_paused(seen: list[Any]) -> None:
+    @actor
+    def work(number: int) -> None:
+        seen.append(number)
+
+    pause_tenant("acme", who="ada")
+    work.send_with_options(args=(1,), tenant="acme")
+    work.send(2)
+    drain()
+
+    assert seen == [2]
+    assert [each.args for each in enqueued()] == [(1,)]
