@@ -13,6 +13,7 @@ from pipeline.broker.results import PostgresResultBackend
 from pipeline.context import CurrentTask, current_task
 from pipeline.errors import (
     ActorUnknown,
+    Cancelled,
     DatabaseUnavailable,
     EnqueueNotCommitted,
     LeaseLost,
@@ -37,11 +38,25 @@ from pipeline.flow import (
     weigh_queue,
 )
 from pipeline.middleware.retries import Backoff
-from pipeline.runtime import actor, cancel, enlist, get_broker, install_broker, pause_queue, resume_queue, send_many
+from pipeline.runtime import (
+    actor,
+    cancel,
+    cancel_where,
+    enlist,
+    get_broker,
+    install_broker,
+    pause_queue,
+    resume_queue,
+    send_many,
+)
+from pipeline.states import TaskState
+from pipeline.store.cancels import CancelCounts
 
 __all__ = [
     "ActorUnknown",
     "Backoff",
+    "CancelCounts",
+    "Cancelled",
     "CurrentTask",
     "DatabaseUnavailable",
     "EnqueueNotCommitted",
@@ -57,9 +72,11 @@ __all__ = [
     "TaskIsRunning",
     "TaskNotCancellable",
     "TaskNotFound",
+    "TaskState",
     "TransactionOwned",
     "actor",
     "cancel",
+    "cancel_where",
     "chain",
     "current_task",
     "enlist",

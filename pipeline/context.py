@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.errors import NoCurrentTask
+from pipeline.errors import Cancelled, NoCurrentTask
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -95,6 +95,8 @@ class Engine(Protocol):
 
     def report_progress(self, task_id: str, percent: int, note: str) -> None: ...
 
+    def is_cancelled(self, task: CurrentTask) -> bool: ...
+
 
 @dataclass(slots=True, eq=False)
 class CurrentTask:
@@ -121,6 +123,8 @@ class CurrentTask:
     capture: Capture | None = None
     #: Set if the actor enqueued its own message: this run ends in another run.
     next_run: NextRun | None = None
+    #: When to ask the database again whether the task was cancelled.
+    ask_cancelled_at: float = 0.0
 
     @property
     def session(self) -> Session:
@@ -163,6 +167,20 @@ class CurrentTask:
         """
         return self.engine.step(self)
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked this task to end. Asks the database once a second at most."""
+        return self.engine.is_cancelled(self)
+
+    def check_cancelled(self) -> None:
+        """End this task here if somebody asked for it; cheap enough for every turn of a loop.
+
+        Raises:
+            Cancelled: Somebody did.
+        """
+        if self.is_cancelled:
+            raise Cancelled
+
     def progress(self, percent: int, note: str = "") -> None:
         """Report how far the task is. Visible at once, at most one write per second and process for all tasks."""
         self.engine.report_progress(self.task_id, percent, note)
@@ -201,3 +219,22 @@ def capturing(task: CurrentTask) -> Iterator[Capture]:
         yield capture
     finally:
         task.capture = None
+
+
+#: The messages of the group that is being run in this thread.
+_FORMING: ContextVar[Sequence[str]] = ContextVar("pipeline_forming_group", default=())
+
+
+def forming_group() -> Sequence[str]:
+    """Name the messages of the group that is being run; none if it is not run by ``group.run()``."""
+    return _FORMING.get()
+
+
+@contextmanager
+def forming(message_ids: Sequence[str]) -> Iterator[None]:
+    """Let the group that is made inside the block know its messages."""
+    token = _FORMING.set(message_ids)
+    try:
+        yield
+    finally:
+        _FORMING.reset(token)

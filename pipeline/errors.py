@@ -23,7 +23,10 @@
     ├── HardTimeLimitExceeded       the run before was killed with its process
     ├── TasksWithoutEnd             tasks that were to run inline, or to be drained, keep coming
     ├── TaskFailed                  a run failed with an error of which only the text is known
-    └── TaskNotCancellable          it runs or has ended
+    └── TaskNotCancellable          it has ended
+
+    dramatiq.middleware.Interrupt   raised in a running task from outside, no Exception
+    └── Cancelled                   somebody asked the task to end
 
 A caller that can react differently gets a class of its own, with the data as attributes. The first line of a class's
 docstring is its message when none is given.
@@ -32,6 +35,7 @@ docstring is its message when none is given.
 from collections.abc import Sequence
 
 from dramatiq import errors as dramatiq_errors
+from dramatiq.middleware import Interrupt
 
 
 class PipelineError(Exception):
@@ -157,12 +161,12 @@ class QueueUnknown(PipelineError, dramatiq_errors.QueueNotFound):
 
 
 class TaskNotCancellable(PipelineError):
-    """The task runs or has ended; only a waiting task can be cancelled."""
+    """The task has ended; only one that waits or runs can be cancelled."""
 
     def __init__(self, task_id: str, state: str) -> None:
         self.task_id = task_id
         self.state = state
-        super().__init__(f"The task {task_id} is {state}; only a waiting task can be cancelled")
+        super().__init__(f"The task {task_id} is {state}; only one that waits or runs can be cancelled")
 
 
 class TasksWithoutEnd(PipelineError):
@@ -184,3 +188,11 @@ class TaskFailed(PipelineError):
 
 class TransactionOwned(PipelineError):
     """The transaction belongs to the transactional actor; it commits when the actor returns."""
+
+
+class Cancelled(Interrupt):
+    """Somebody asked this task to end.
+
+    Raised in the thread of a running task, at any of its lines, and by ``current_task().check_cancelled()``. Let it
+    pass, or clean up and raise it again: the task ends as cancelled either way.
+    """

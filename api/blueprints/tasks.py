@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from http import HTTPStatus
+from typing import Any
 
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
@@ -35,12 +37,12 @@ def show_status(task_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/<task_id>/cancel/")
 def cancel_task(task_id: str) -> ResponseReturnValue:
-    """Cancel a task that waits. ``{"reason": "…"}`` may say why."""
-    cancel(task_id, who="api", reason=_reason())
-    return _known_status(task_id)
+    """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
+    state = cancel(task_id, who="api", reason=_reason(), force=_force())
+    return _known_status(task_id), HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
 
 
-def _known_status(task_id: str) -> ResponseReturnValue:
+def _known_status(task_id: str) -> dict[str, Any]:
     found = get_task_status(task_id)
     if found is None:
         raise TaskNotFound(task_id)
@@ -60,8 +62,19 @@ def _wanted_states() -> Collection[TaskState]:
 
 
 def _reason() -> str:
-    body = request.get_json(silent=True)
-    reason = body.get("reason", "") if isinstance(body, dict) else ""
+    reason = _asked().get("reason", "")
     if not isinstance(reason, str) or "\0" in reason:
         abort(400, "reason is a text")
     return reason
+
+
+def _force() -> bool:
+    force = _asked().get("force", False)
+    if not isinstance(force, bool):
+        abort(400, "force is true or false")
+    return force
+
+
+def _asked() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    return body if isinstance(body, dict) else {}

@@ -23,7 +23,7 @@ from pipeline.broker.interrupter import Interrupter
 from pipeline.broker.keys import KEYS
 from pipeline.broker.messages import as_adopted, as_json, encode, whole_ms
 from pipeline.broker.notify import Notifier
-from pipeline.broker.outcome import VERDICT_TIME_LIMIT, clean
+from pipeline.broker.outcome import clean
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.broker.runner import Runner
 from pipeline.broker.sender import Sender
@@ -31,7 +31,7 @@ from pipeline.context import CurrentTask, NewTask, NextRun, find_current_task
 from pipeline.db.embedded import database_url
 from pipeline.db.pool import Deadline, Pool
 from pipeline.db.statements import load
-from pipeline.errors import ConfigurationError, HardTimeLimitExceeded
+from pipeline.errors import ConfigurationError
 from pipeline.middleware import stack
 from pipeline.settings import Settings, get_settings
 from pipeline.store import tasks
@@ -284,8 +284,8 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         elif signal in {"ack", "nack"}:
             self.interrupter.end_if_running()
         self._hooks.call_before(signal, *args, **kwargs)
-        if signal == "process_message" and args[0].options.get("verdict") == VERDICT_TIME_LIMIT:
-            raise HardTimeLimitExceeded
+        if signal == "process_message":
+            self.runner.refuse_doomed(args[0])
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call the hooks of a signal; those that end a run have its outcome captured."""

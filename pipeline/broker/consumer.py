@@ -61,6 +61,8 @@ class TaskProxy(MessageProxy):
         self.slot: int | None = None
         self.task: CurrentTask | None = None
         self.conclusion: Conclusion | None = None
+        #: Somebody asked the task to end.
+        self.is_cancelled = False
         #: The run was concluded elsewhere: by the transaction of its actor, or by a rescue.
         self.is_settled = False
 

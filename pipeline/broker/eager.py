@@ -35,7 +35,7 @@ from pipeline.logger import get_logger
 from pipeline.states import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from dramatiq import Worker
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -88,7 +88,7 @@ class Eager:
     def ensure_lanes(self, lanes: Iterable[tuple[str, int]]) -> None:
         """Nothing: there are no lanes."""
 
-    def create_group(self, group_id: str, size: int) -> None:
+    def create_group(self, group_id: str, size: int, message_ids: Sequence[str]) -> None:
         """Make a group of ``size`` members."""
         self._groups[group_id] = size
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+import psycopg2
 from dramatiq.middleware import Middleware
 
 from pipeline.broker import keys, limits, time_limits
 from pipeline.broker.hub import Hub
 from pipeline.broker.outcome import clean
 from pipeline.broker.transaction import OwnedTransaction, Step
-from pipeline.errors import ConfigurationError, NotTransactional
+from pipeline.errors import ConfigurationError, DatabaseUnavailable, NotTransactional
 from pipeline.maintenance import Caretaker
-from pipeline.store import tasks
+from pipeline.store import cancels, tasks
+
+#: How often a task that asks again and again makes us ask the database.
+_ASK_SECONDS = 1.0
 
 if TYPE_CHECKING:
     from dramatiq import Actor, Worker
@@ -125,3 +130,16 @@ class Engine(Middleware):
         if self._reports is not None:
             # Written together with the reports of others, which a bad one must not hold up.
             self._reports.report(task_id, min(max(int(percent), 0), 100), clean(note))
+
+    def is_cancelled(self, task: CurrentTask) -> bool:
+        """Tell whether somebody asked a task to end; a database that does not answer says nothing."""
+        proxy, now = task.message, time.monotonic()
+        if not proxy.is_cancelled and now >= task.ask_cancelled_at:
+            task.ask_cancelled_at = now + _ASK_SECONDS
+            with suppress(psycopg2.Error, DatabaseUnavailable):
+                proxy.is_cancelled = task.id in self._cancelled([task.id])
+        return bool(proxy.is_cancelled)
+
+    def _cancelled(self, ids: list[int]) -> dict[int, bool]:
+        with self._broker.pool.connection() as connection, connection.cursor() as cursor:
+            return cancels.requests(self._broker.sql, cursor, ids)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from pipeline.broker.cancels import Cancels
 from pipeline.broker.claims import Claims
 from pipeline.broker.consumer import TaskProxy
 from pipeline.broker.floors import Floors
@@ -62,6 +63,7 @@ class Hub(threading.Thread):
         #: Runs taken from us by a rescue that still occupy a thread.
         self._lost: set[TaskProxy] = set()
         self._claims = Claims()
+        self._cancels = Cancels(broker.interrupter)
         self._lanes: dict[int, Lane] = {}
         self._queues: set[str] = set()
         self._is_claiming = True
@@ -185,6 +187,7 @@ class Hub(threading.Thread):
         if now >= self._next_beat:
             self._beat()
         self._tick_if_due()
+        self._cancels.look_if_due(self._held.values(), self._identity.cancel_requests)
         self._take_in(self._rest(worked=bool(batch or claimed), is_full=claimed == want > 0))
 
     def _rest(self, *, worked: bool, is_full: bool) -> list[TaskProxy | Conclusion | None]:

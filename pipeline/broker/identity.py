@@ -15,10 +15,10 @@ from pipeline.broker.sender import is_transient
 from pipeline.db import migrate
 from pipeline.errors import LeaseLost
 from pipeline.logger import get_logger
-from pipeline.store import workers
+from pipeline.store import cancels, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
@@ -125,6 +125,11 @@ class Identity:
         with self._cursor() as cursor:
             if not workers.beat(self._broker.sql, cursor, self.worker_id, running, sorted(queues)):
                 raise LeaseLost
+
+    def cancel_requests(self, ids: Iterable[int]) -> Collection[int]:
+        """Tell which of these tasks somebody asked to end."""
+        with self._cursor() as cursor:
+            return cancels.requests(self._broker.sql, cursor, ids)
 
     def lanes(self) -> dict[int, Lane]:
         """Read what the lane numbers mean."""

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from pipeline.broker.outcome import concluded, describe, encode_extra
+from pipeline.broker.outcome import VERDICT_TIME_LIMIT, concluded, describe, encode_extra
 from pipeline.broker.time_limits import hard_limit_seconds
 from pipeline.broker.transaction import CommitUnknown, OwnedTransaction
 from pipeline.context import Capture, CurrentTask, capturing, enter_task
-from pipeline.errors import DatabaseUnavailable, LeaseLost
+from pipeline.errors import Cancelled, DatabaseUnavailable, HardTimeLimitExceeded, LeaseLost
 from pipeline.logger import get_logger
 from pipeline.states import Outcome
 from pipeline.store import tasks
@@ -82,6 +82,18 @@ class Runner:
             proxy.slot = self._board.enter(proxy.id, proxy.run, proxy.started_at, proxy.started_at + limit)
         enter_task(proxy.task)
         self._broker.interrupter.begin(proxy.task)
+
+    def refuse_doomed(self, proxy: TaskProxy) -> None:
+        """Let a run end before its actor is called.
+
+        Raises:
+            HardTimeLimitExceeded: The run before it was killed.
+            Cancelled: Somebody asked the task to end.
+        """
+        if proxy.is_cancelled:
+            raise Cancelled
+        if proxy.options.get("verdict") == VERDICT_TIME_LIMIT:
+            raise HardTimeLimitExceeded
 
     def skip(self, proxy: TaskProxy, hooks: Callable[[], None]) -> None:
         """Conclude a task whose actor a middleware chose not to run."""
@@ -162,6 +174,8 @@ class Runner:
         return capture, error
 
     def _conclude(self, proxy: TaskProxy, capture: Capture, error: BaseException | None) -> Any:
+        if isinstance(error, Cancelled):
+            return concluded(proxy, Outcome.CANCELLED, None, describe(error))  # and nothing follows
         if capture.next_run is not None:
             outcome = Outcome.RETRY if capture.next_run.is_counted else Outcome.INTERRUPTED
             return concluded(proxy, outcome, capture, error and describe(error, "retry"))
@@ -187,6 +201,8 @@ class Runner:
             proxy.conclusion = conclusion
         except LeaseLost:
             log.warning("task.lease_lost", task_id=proxy.message_id, run=proxy.run)
+        except Cancelled as cancelled:
+            return cancelled
         except CommitUnknown as unknown:
             if not self._was_committed(proxy):
                 return unknown.__cause__ or unknown

@@ -18,7 +18,7 @@ from pipeline.logger import get_logger
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -99,10 +99,10 @@ class Sender:
             ),
         )
 
-    def create_group(self, group_id: str, size: int) -> None:
+    def create_group(self, group_id: str, size: int, message_ids: Sequence[str]) -> None:
         """Make a group of ``size`` members whose completion will be noticed."""
         with self._pool.connection() as connection, connection.cursor() as cursor:
-            tasks.create_group(self._sql(), cursor, group_id, size)
+            tasks.create_group(self._sql(), cursor, group_id, size, message_ids)
 
     def _send(self, many: list[NewTask], statement: Callable[[Cursor, tasks.Mode, float | None], object]) -> None:
         self.ensure_lanes(task.lane for task in many)

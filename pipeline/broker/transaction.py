@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from pipeline.broker.messages import as_json
-from pipeline.errors import LeaseLost
+from pipeline.errors import Cancelled, LeaseLost
 from pipeline.store import tasks, workers
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pipeline.context import CurrentTask, NewTask
     from pipeline.db.owned import OwnableConnection
     from pipeline.db.pool import Pool
+
+
+_CANCELLED = "PQ004"
 
 
 class CommitUnknown(Exception):
@@ -102,20 +105,26 @@ class OwnedTransaction:
 
         Raises:
             LeaseLost: The run was concluded by somebody else.
+            Cancelled: Somebody asked the task to end.
         """
-        with self.cursor() as cursor:
-            was_first = tasks.conclude(
-                self._sql,
-                cursor,
-                worker=worker_id,
-                task_id=proxy.id,
-                run=proxy.run,
-                outcome=outcome,
-                attempt=proxy.attempt,
-                lane=proxy.lane_id,
-                started=started_ms,
-                extra=extra,
-            )
+        try:
+            with self.cursor() as cursor:
+                was_first = tasks.conclude(
+                    self._sql,
+                    cursor,
+                    worker=worker_id,
+                    task_id=proxy.id,
+                    run=proxy.run,
+                    outcome=outcome,
+                    attempt=proxy.attempt,
+                    lane=proxy.lane_id,
+                    started=started_ms,
+                    extra=extra,
+                )
+        except psycopg2.Error as error:
+            if error.pgcode == _CANCELLED:
+                raise Cancelled from None
+            raise
         if not was_first:
             raise LeaseLost
 

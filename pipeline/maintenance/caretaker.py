@@ -21,6 +21,7 @@ from psycopg2 import sql as identifiers
 from pipeline.db.connection import connect
 from pipeline.errors import PipelineError
 from pipeline.logger import get_logger
+from pipeline.maintenance.cancel_settler import CancelSettler
 from pipeline.maintenance.gate_sweeper import GateSweeper
 from pipeline.maintenance.inbox_adopter import InboxAdopter
 from pipeline.maintenance.partitions import Partitions
@@ -89,6 +90,7 @@ class Caretaker(threading.Thread):
         self._progress_due = 0.0
         self._duties: list[Duty] = [
             Rescuer(broker.settings, broker.sql, lambda: hub.worker_id),
+            CancelSettler(broker.sql),
             InboxAdopter(broker.inbox, broker.sql),
             GateSweeper(broker.sql),
             Partitions(broker.settings, broker.sql),

@@ -7,7 +7,7 @@ from typing import Any
 from dramatiq import Message
 from dramatiq.middleware import GroupCallbacks as DramatiqGroupCallbacks
 
-from pipeline.context import GroupMember
+from pipeline.context import GroupMember, forming_group
 
 
 class GroupCallbacks(DramatiqGroupCallbacks):
@@ -37,5 +37,5 @@ class _GroupMaker:
 
     def add(self, key: str, value: int, ttl: int) -> bool:
         """Make a group of ``value`` members."""
-        self._broker.sender.create_group(key, value)
+        self._broker.sender.create_group(key, value, forming_group())
         return True

@@ -106,9 +106,9 @@ def enqueue_many(
     return _value(cursor) or {}
 
 
-def create_group(sql: Mapping[str, str], cursor: Cursor, group_id: str, size: int) -> None:
-    """Make a group of ``size`` members."""
-    cursor.execute(sql["create_group"], {"group_id": group_id, "size": size})
+def create_group(sql: Mapping[str, str], cursor: Cursor, group_id: str, size: int, message_ids: Sequence[str]) -> None:
+    """Make a group of ``size`` members, which are made of these messages."""
+    cursor.execute(sql["create_group"], {"group_id": group_id, "size": size, "message_ids": list(message_ids)})
 
 
 def conclude(sql: Mapping[str, str], cursor: Cursor, **run: Any) -> bool:
@@ -122,13 +122,6 @@ def was_concluded(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int
     """Tell whether a run was concluded, waiting for a transaction that is about to say so."""
     cursor.execute(sql["was_concluded"], {"task_id": task_id, "run": run})
     value: bool = _value(cursor)
-    return value
-
-
-def cancel(sql: Mapping[str, str], cursor: Cursor, message_id: str, who: str, reason: str) -> str | None:
-    """Cancel a waiting task; return the state it is in now, None for an unknown id."""
-    cursor.execute(sql["cancel_task"], {"message_id": message_id, "who": who, "reason": reason})
-    value: str | None = _value(cursor)
     return value
 
 

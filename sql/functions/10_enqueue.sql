@@ -104,6 +104,10 @@ BEGIN
             END IF;
             v_run := v_last.run + 1;
         END IF;
+        IF p_mode <> 'f' AND EXISTS (SELECT FROM cancel_request) THEN
+            -- Wanted again, with all that follows.
+            DELETE FROM cancel_request WHERE message_id = ANY (p_message_id || later_steps(p_payload));
+        END IF;
         UPDATE task SET payload = p_payload, lane_id = p_lane, actor = p_actor, keys = p_keys
          WHERE id = v_id AND (payload::text, lane_id, actor, keys) IS DISTINCT FROM (p_payload::text, p_lane, p_actor, p_keys);
         UPDATE task_carry SET payload = p_payload, lane_id = p_lane, actor = p_actor, keys = p_keys

@@ -108,13 +108,17 @@ BEGIN
 END $$;
 
 -- Conclude one run as the last statement of a transactional actor's own transaction.
--- False: the run was concluded by somebody else; the caller must roll back.
+-- False: the run was concluded by somebody else; the caller must roll back. PQ004: somebody asked the task to end; the
+-- caller must roll back and then conclude it as cancelled. A request that comes after this look is too late.
 CREATE OR REPLACE FUNCTION conclude_v1(
     p_worker bigint, p_id bigint, p_run int, p_outcome "char", p_attempt int, p_lane int,
     p_started float8, p_extra json
 ) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 BEGIN
+    IF EXISTS (SELECT FROM cancel_request) AND EXISTS (SELECT FROM requested_cancel(p_id)) THEN
+        RAISE EXCEPTION 'the task was cancelled' USING ERRCODE = 'PQ004';
+    END IF;
     RETURN conclude_runs(
         p_worker, ARRAY[p_id], ARRAY[p_run], ARRAY[p_outcome], ARRAY[p_attempt], ARRAY[p_lane],
         ARRAY[p_started], ARRAY[0.0::float8], ARRAY[NULL::float8], json_build_array(p_extra), true) IS NOT NULL;

@@ -3,7 +3,8 @@
 -- Promises: claims at most p_want; takes lanes in order of priority and each lane in order of
 -- (eta, id) among the rows it can see and nobody else holds; leaves paused queues alone, and what a
 -- gate is in the way of (16_gate.sql); claims only
--- while this worker is alive and this is its newest session (PQ002 otherwise, and nothing happens).
+-- while this worker is alive and this is its newest session (PQ002 otherwise, and nothing happens). What somebody asked to
+-- end is cancelled, whatever its outcome, and not handed out if it is claimed.
 -- A call that writes nothing and finds nothing takes no transaction id.
 --
 -- p_turn: NULL for the strict order of priorities. A number lets the lane of that place, counted round and round, come
@@ -41,6 +42,7 @@ DECLARE
     v_lanes int[] := '{}';
     v_etas  timestamptz[] := '{}';
     v_gated bigint[] := '{}';
+    v_gone  bigint[];
     v_got   record;
     v_from  record;
     v_turn  int;
@@ -56,6 +58,9 @@ BEGIN
             RAISE EXCEPTION 'worker % lost its lease', p_worker USING ERRCODE = 'PQ002';
         END IF;
         IF cardinality(p_ids) > 0 THEN
+            IF EXISTS (SELECT FROM cancel_request) THEN
+                PERFORM cancel_runs(p_worker, p_ids, p_runs, p_started, p_finished, p_extra);
+            END IF;
             PERFORM conclude_runs(p_worker, p_ids, p_runs, p_outcomes, p_attempts, p_lanes,
                                   p_started, p_finished, p_next, p_extra, p_follow);
         END IF;
@@ -105,6 +110,13 @@ BEGIN
     END IF;
     v_ms := extract(epoch FROM clock_timestamp() - v_scan) * 1000;
 
+    IF cardinality(v_ids) > 0 AND EXISTS (SELECT FROM cancel_request) THEN
+        v_gone := cancel_runs(NULL, v_ids, v_runs);
+        SELECT coalesce(array_agg(u.id), '{}'), coalesce(array_agg(u.run), '{}'), coalesce(array_agg(u.lane), '{}'),
+               coalesce(array_agg(u.eta), '{}')
+          INTO v_ids, v_runs, v_lanes, v_etas
+          FROM unnest(v_ids, v_runs, v_lanes, v_etas) AS u(id, run, lane, eta) WHERE u.id <> ALL (v_gone);
+    END IF;
     IF cardinality(v_ids) > 0 THEN
         PERFORM FROM worker WHERE worker_id = p_worker AND session = p_session AND state = 'a' FOR KEY SHARE;
         IF NOT FOUND THEN

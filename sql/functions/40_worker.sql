@@ -33,12 +33,20 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Conclude those runs of a worker that somebody asked to end: whatever else becomes of its claims leaves them alone.
+CREATE OR REPLACE FUNCTION cancel_claimed(p_worker bigint, p_claims bigint[]) RETURNS void
+LANGUAGE sql AS $$
+    SELECT cancel_runs(p_worker, array_agg(u.id), array_agg(u.run))
+      FROM claim c, unnest(c.ids, c.runs) AS u(id, run) WHERE c.claim_id = ANY (p_claims) AND c.worker_id = p_worker
+$$;
+
 -- Give runs of a worker back: concluded as p_outcome, waiting again with their old eta.
 CREATE OR REPLACE FUNCTION return_claims(p_worker bigint, p_claims bigint[]) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     v_ids bigint[];
 BEGIN
+    PERFORM cancel_claimed(p_worker, p_claims);
     WITH gone AS (
         DELETE FROM claim WHERE claim_id = ANY (p_claims) AND worker_id = p_worker
         RETURNING ids, runs, lanes, etas
@@ -108,6 +116,7 @@ BEGIN
     UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
     -- A step that is about to commit holds its checkpoint, so that the next run sees its cursor.
     PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
+    PERFORM cancel_claimed(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
     WITH held AS (
         SELECT u.*, h.attempts, h.patch
           FROM claim c, unnest(c.ids, c.runs, c.lanes) AS u(id, run, lane), unnest(p_ids, p_runs) AS o(id, run),
@@ -168,6 +177,7 @@ BEGIN
     UPDATE worker SET state = 'd', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
     -- A step that is about to commit holds its checkpoint: wait for it (100 ms), so that the next run sees its cursor.
     PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
+    PERFORM cancel_claimed(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
     WITH gone AS (
         DELETE FROM claim WHERE worker_id = p_worker RETURNING ids, runs, lanes, claimed_at
     ), held AS (

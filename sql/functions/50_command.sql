@@ -1,37 +1,5 @@
 -- What an operator or an application asks for, one transaction each.
 
--- Cancel a task that waits. Works inside the caller's transaction.
--- Returns 'cancelled', or the state that stands in the way ('running', 'succeeded', 'failed', 'skipped');
--- 'cancelled' again if it was cancelled before; NULL for an unknown id.
-CREATE OR REPLACE FUNCTION cancel_v1(p_message_id uuid, p_who text, p_reason text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-DECLARE
-    v_id    bigint := find_task(p_message_id);
-    v_run   int;
-    v_state text;
-BEGIN
-    IF v_id IS NULL THEN
-        RETURN NULL;
-    END IF;
-    FOR look IN 1 .. 10 LOOP
-        -- A claim at work skips this row or has it already: exactly one of the two gets it.
-        SELECT run INTO v_run FROM take_waiting(v_id);
-        EXIT WHEN FOUND;
-        v_state := task_state(v_id);
-        -- It waits again by now: whoever held the row put another in its place (a retry, a replacement).
-        EXIT WHEN v_state NOT IN ('scheduled', 'queued');
-    END LOOP;
-    IF v_run IS NULL THEN
-        RETURN v_state;
-    END IF;
-    INSERT INTO attempt (task_id, run, attempt, outcome, finished_at, error)
-    VALUES (v_id, v_run, coalesce((SELECT max(attempt) FROM attempt WHERE task_id = v_id), 0), 'c', clock_timestamp(),
-            json_build_object('type', 'Cancelled', 'message', p_reason, 'who', p_who));
-    INSERT INTO audit (task_id, action, who, reason) VALUES (v_id, 'cancel', p_who, p_reason);
-    PERFORM let_go(ARRAY[v_id], ARRAY[v_id], false);
-    RETURN 'cancelled';
-END $$;
-
 -- The state of one task as people read it.
 CREATE OR REPLACE FUNCTION task_state(p_id bigint) RETURNS text
 LANGUAGE sql STABLE AS $$
@@ -107,10 +75,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
     SELECT m.id, r.result FROM unnest(p_message_ids) AS m(id), LATERAL result_v1(m.id) r
 $$;
 
--- A new group of p_size members.
-CREATE OR REPLACE FUNCTION create_group_v1(p_group uuid, p_size int) RETURNS void
+-- A new group of p_size members, which are made of these messages (chains of several).
+CREATE OR REPLACE FUNCTION create_group_v1(p_group uuid, p_size int, p_message_ids uuid[] DEFAULT NULL) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    INSERT INTO task_group (group_id, remaining) VALUES (p_group, p_size) ON CONFLICT DO NOTHING
+    INSERT INTO task_group (group_id, remaining, message_ids) VALUES (p_group, p_size, p_message_ids) ON CONFLICT DO NOTHING
 $$;
 
 -- Write the latest progress of many tasks: [{"t": message id, "p": percent, "n": note}, …].

@@ -13,7 +13,7 @@ SELECT standing FROM :"schema".enqueue_many_v1(%(tasks)s, %(mode)s, %(since_ms)s
 
 -- name: create_group
 -- A group whose members count towards its completion callbacks.
-SELECT :"schema".create_group_v1(%(group_id)s, %(size)s)
+SELECT :"schema".create_group_v1(%(group_id)s, %(size)s, %(message_ids)s::uuid[])
 
 -- name: exchange
 -- Write outcomes and claim tasks; see exchange_v1.
@@ -28,10 +28,6 @@ SELECT :"schema".conclude_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(at
 -- name: was_concluded
 -- Settle an unknown COMMIT.
 SELECT :"schema".was_concluded_v1(%(task_id)s, %(run)s)
-
--- name: cancel_task
--- Cancel a waiting task; the state in the way otherwise, NULL for an unknown id.
-SELECT :"schema".cancel_v1(%(message_id)s, %(who)s, %(reason)s)
 
 -- name: flush_queue
 -- Cancel all that waits in a queue.

@@ -1,6 +1,7 @@
 """Tasks over HTTP."""
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from actors.mail import send_email
 from pipeline import cancel, get_broker
 from tests.fixtures.broker import working
 from tests.fixtures.database import query
+from tests.fixtures.wait import eventually
 
 Send = Callable[..., str]
 
@@ -91,6 +93,42 @@ def test_a_waiting_task_is_cancelled_once_or_twice(client: FlaskClient, database
             assert (answer.status_code, answer.json["status"]) == (200, "cancelled")
             assert answer.json["error_message"] == "Cancelled: doppelt bestellt"
     assert query(database_url, "SELECT count(*) FROM pipeline.audit WHERE action = 'cancel' AND who = 'api'") == 2
+
+
+def test_a_running_task_is_asked_to_end(client: FlaskClient, monkeypatch: Any, send: Send) -> None:
+    """202: accepted, and done soon. Twice is the same, force may follow."""
+    begun = threading.Event()
+
+    def deliver(*_: object) -> None:
+        begun.set()
+        while True:
+            threading.Event().wait(0.01)
+
+    monkeypatch.setattr("actors.mail.deliver", deliver)
+    monkeypatch.setattr("actors.mail.configured_server", lambda: None)
+    with working(get_broker(), threads=1):
+        task_id = send()
+        assert begun.wait(10)
+        for body in ({"reason": "zu spät"}, {}, {"force": True}):
+            answer = client.post(f"/api/tasks/{task_id}/cancel/", json=body)
+            assert (answer.status_code, answer.json["status"]) == (202, "running")
+
+        shown = eventually(lambda: _if_ended(client, task_id), within=5)
+
+    assert (shown["status"], shown["error_message"]) == ("cancelled", "Cancelled: zu spät")
+    assert client.post(f"/api/tasks/{task_id}/cancel/").status_code == 200
+
+
+def _if_ended(client: FlaskClient, task_id: str) -> Any:
+    shown = client.get(f"/api/tasks/{task_id}/status/").json
+    return None if shown["status"] == "running" else shown
+
+
+@pytest.mark.parametrize("force", [1, "yes", None])
+def test_force_is_true_or_false(client: FlaskClient, problem: Any, send: Send, force: object) -> None:
+    task_id = send()
+    problem(client.post(f"/api/tasks/{task_id}/cancel/", json={"force": force}), 400)
+    assert client.get(f"/api/tasks/{task_id}/status/").json["status"] == "queued"
 
 
 @pytest.mark.parametrize("reason", [7, "x\0y", ["a"]])

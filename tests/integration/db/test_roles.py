@@ -89,7 +89,7 @@ def test_roles_that_were_not_let_in_get_nothing(rows, roles):
 
     rows("SELECT pipeline.grant_roles()")
 
-    cancel = "pipeline.cancel_v1(uuid,text,text)"
+    cancel = "pipeline.cancel_v1(uuid,text,text,bigint)"
     assert rows("SELECT has_function_privilege('pipeline_producer', %s, 'EXECUTE')", cancel) == [(False,)]
 
 
@@ -252,7 +252,7 @@ def test_the_schema_may_have_any_name(empty_database_url):
     migrate(empty_database_url, 'Er"p')
     with psycopg2.connect(empty_database_url) as connection, connection.cursor() as cursor:
         cursor.execute(render((ROOT / "roles.sql").read_text(), 'Er"p'))
-        cancel = '"Er""p".cancel_v1(uuid,text,text)'
+        cancel = '"Er""p".cancel_v1(uuid,text,text,bigint)'
         cursor.execute("SELECT has_function_privilege('pipeline_producer', %s, 'EXECUTE')", (cancel,))
         assert cursor.fetchone() == (True,)
     connection.close()

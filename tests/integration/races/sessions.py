@@ -177,6 +177,13 @@ class Session:
     def cancel(self, message_id: str) -> str | None:
         return self.value("SELECT pipeline.cancel_v1(%s, 'test', 'why not')", message_id)  # type: ignore[no-any-return]
 
+    def force(self, message_id: str, after_ms: int | None) -> str | None:
+        return self.value("SELECT pipeline.cancel_v1(%s, 'test', 'now', %s)", message_id, after_ms)  # type: ignore[no-any-return]
+
+    def cancel_many(self, message_ids: list[str]) -> list[str | None]:
+        call = "SELECT state FROM pipeline.cancel_many_v1(%s::uuid[], 'test', 'why not', NULL)"
+        return [state for (state,) in self.ask(call, message_ids)]
+
     # --- what a test looks at ----------------------------------------------------------------------------------------
 
     def outcomes(self, message_id: str | None = None) -> list[str]:
@@ -201,6 +208,10 @@ class Session:
                 message_id,
             )
         )
+
+    def requests(self) -> list[Row]:
+        """Who was asked to end, and when to kill it."""
+        return self.ask("SELECT message_id::text, kill_at FROM pipeline.cancel_request ORDER BY requested_at")
 
     def waiting(self) -> int:
         return int(self.value("SELECT count(*) FROM pipeline.ready"))

@@ -28,12 +28,19 @@ class Task:
     losses: int = 0
     finals: list[str] = field(default_factory=list)
     lineages: int = 1
+    #: Asked to end while it ran.
+    is_cancelled: bool = False
 
     def end(self, letter: str) -> None:
         self.state = letter
         self.finals.append(letter)
+        self.is_cancelled = False
 
     def wait_again(self) -> None:
+        """End a run that does not end the task, unless somebody asked for that."""
+        if self.is_cancelled:
+            self.end("c")
+            return
         self.state = "waiting"
         self.run += 1
 
@@ -81,7 +88,7 @@ class Queue(RuleBasedStateMachine):
         self.db.enqueue(name, mode=mode, since_ms=3_600_000 if mode == "r" else None)
         if task.state in NAMES and mode != "r":
             task.lineages += 1
-            task.wait_again()
+            task.wait_again()  # never asked to end: it had ended
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data())
@@ -91,7 +98,8 @@ class Queue(RuleBasedStateMachine):
         answer = self.db.cancel(name)
         if task.state == "waiting":
             task.end("c")
-        assert answer == NAMES.get(task.state, "running")
+        task.is_cancelled = task.state == "claimed"
+        assert answer == NAMES.get(task.state, "cancelling")
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
@@ -123,6 +131,10 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data(), letter=st.sampled_from("sr"))
     def conclude_late(self, data: Any, letter: str) -> None:
         run = self.dice(data, [run for worker in self.workers for run in worker.runs] + self.zombies)
+        if self.tasks[run.message_id].is_cancelled:
+            with pytest.raises(psycopg2.Error, match="was cancelled"):
+                self.db.conclude(0, run, letter)
+            return
         was_first = self.db.conclude(0, run, letter, {"delay": 0} if letter == "r" else None)
         assert was_first == self.happened(run, letter)
 
@@ -133,7 +145,7 @@ class Queue(RuleBasedStateMachine):
         if letter in "ri":
             task.wait_again()
         else:
-            task.end(letter)
+            task.end("c" if task.is_cancelled else letter)
         return True
 
     @rule(data=st.data(), which=st.integers(0, 1))
@@ -162,7 +174,7 @@ class Queue(RuleBasedStateMachine):
             if (task.state, task.run) != ("claimed", run.run):
                 continue
             task.losses += not polite
-            if not polite and task.losses >= MAX_LOSSES:
+            if not polite and task.losses >= MAX_LOSSES and not task.is_cancelled:
                 task.end("f")
             else:
                 task.wait_again()
