@@ -1,6 +1,6 @@
 """The master: starts the worker processes, replaces those that die, passes a stop on.
 
-It imports no actor and keeps no database connection, so there is nothing in it that a task could harm. The first
+It imports no actor and waits for no database, so there is nothing in it that a task could harm. The first
 process starts alone: if it cannot work at all, that is said once and everything ends; if it works, the others follow.
 
 A process that has worked enough leaves: its seat is taken by a successor at once, while it finishes its tasks. SIGHUP
@@ -28,6 +28,7 @@ from pipeline.errors import PipelineError
 from pipeline.logger import get_logger
 from pipeline.settings import environment
 from pipeline.store import workers
+from pipeline.supervisor.forced_ends import ForcedEnds
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan
 from pipeline.supervisor.process import Process, describe, start
 from pipeline.supervisor.report import Receiver
@@ -89,6 +90,7 @@ class Master:
         self._to_roll: list[_Child] = []
         #: The last one that was told to.
         self._rolled: _Child | None = None
+        self._forced = ForcedEnds(url, settings.schema_name)
         self._has_worked = False
         self._status = 0
         #: When to lose patience; None while nobody asked us to stop.
@@ -97,6 +99,7 @@ class Master:
     def run(self) -> int:
         """Run until asked to stop; return the exit status."""
         with Signals(*STOP, *REQUESTS, signal.SIGCHLD) as signals:
+            self._forced.start()
             try:
                 while not self._is_over():
                     self._start_due()
@@ -108,6 +111,7 @@ class Master:
                     self._enforce_limits()
             finally:
                 self._kill()
+                self._forced.stop()
         log.info("supervisor.stopped", status=self._status)
         return self._status
 
@@ -215,14 +219,14 @@ class Master:
         if worker_id and (lost := self._in_database(rescue, "worker.not_rescued")) is not None:
             log.warning("worker.rescued", worker_id=worker_id, lost=lost)
 
-    # --- hard limits ----------------------------------------------------------------------------------------------
+    # --- hard limits and forced cancels -----------------------------------------------------------------------------
 
     def _enforce_limits(self) -> None:
         """Kill the processes in which a run does not end, a moment after they were told to leave."""
         now = time.monotonic()
+        self._forced.watch([entry for child in self._children for entry in child.board.entries()], now)
         for child in self._children:
-            overdue = child.board.overdue(now)
-            if not overdue:
+            if not child.board.overdue(now) and not self._forced.among(child.board.entries()):
                 child.condemned_at = None
             elif child.condemned_at is None:
                 child.condemned_at = now + _LAST_SECONDS
@@ -231,14 +235,21 @@ class Master:
                 self._execute(child)
 
     def _execute(self, child: _Child) -> None:
-        """Kill a process, and let the tasks it held wait again; those that would not end, with a verdict."""
+        """Kill a process, and let the tasks it held wait again: those beyond their limit with a verdict.
+
+        Those that were cancelled are concluded as such there, whoever else is the reason.
+        """
         child.process.kill()
         child.process.wait()
         child.receiver.read()
         overdue = child.board.overdue(time.monotonic())  # read once nothing can change any more
-        log.error("worker.time_limit", pid=child.process.pid, runs=[(entry.id, entry.run) for entry in overdue])
-        worker_id = child.receiver.worker_id
         runs = [(entry.id, entry.run) for entry in overdue]
+        cancelled = [(entry.id, entry.run) for entry in self._forced.among(child.board.entries())]
+        if runs:
+            log.error("worker.time_limit", pid=child.process.pid, runs=runs)
+        if cancelled:
+            log.warning("worker.cancel_forced", pid=child.process.pid, runs=cancelled)
+        worker_id = child.receiver.worker_id
         end = partial(workers.end_killed, worker_id=worker_id, runs=runs, verdict=VERDICT_TIME_LIMIT)
         if worker_id and self._in_database(end, "worker.not_ended", within=_RELEASE_SECONDS) is not None:
             child.receiver.worker_id = 0  # nothing is left to rescue

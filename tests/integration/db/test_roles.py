@@ -98,6 +98,8 @@ def test_a_producer_enqueues_cancels_and_limits_itself(as_role, rows):
         (task_id,) = ask(ENQUEUE)[0]
 
         assert ask("SELECT pipeline.cancel_v1(%s, 'me', 'no')", task_id) == [("cancelled",)]
+        assert ask("SELECT pipeline.cancel_many_v1(ARRAY[%s::uuid], 'me', 'no', NULL)", task_id) == [("cancelled",)]
+        assert ask("SELECT cardinality(pipeline.composition_v1(%s))", task_id) == [(1,)]
         assert ask("SELECT pipeline.add_rate_v1('key', 1, 1000)") == [(True,)]
         assert ask("SELECT * FROM pipeline.result_v1(%s)", task_id) == []
 
@@ -116,6 +118,8 @@ def test_a_producer_enqueues_cancels_and_limits_itself(as_role, rows):
         "SELECT pipeline.conclude_v1(1, 1, 1, 's', 1, 1, 0, NULL)",
         "SELECT pipeline.rescue_v1(1, 0, 3)",
         "SELECT pipeline.flush_v1('default', 'me')",
+        "SELECT pipeline.cancel_where_v1('default', NULL, NULL, NULL, 'me', '', NULL, true)",
+        "SELECT * FROM pipeline.cancel_requests_v1('{1}')",
         "SELECT pipeline.drop_week_v1(1)",
         "SELECT * FROM pipeline.adopt_inbox_v1('dramatiq', '', 10)",
         "CREATE TABLE pipeline.mine (id int)",
