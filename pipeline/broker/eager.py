@@ -260,6 +260,10 @@ class EagerEngine(Engine):
         """Log a report, since there is no task to show it at."""
         log.info("task.progress", task_id=task_id, percent=percent, note=note)
 
+    def is_cancelled(self, task: CurrentTask) -> bool:
+        """Tell that nobody can ask for it: the task is in no database."""
+        return False
+
     def _transaction(self) -> OwnedTransaction:
         broker = self._broker
         return _EagerTransaction(broker.transactions, broker.sql, 0)
