@@ -41,21 +41,18 @@ BEGIN
     RETURN v_lane;
 END $$;
 
--- Let a new task wait where its keys want it to. (One that has waited before comes back to ready, keys or not, where its
--- id is unique: two senders of one id must meet at one index.)
-CREATE OR REPLACE FUNCTION wait_first(p_lane int, p_priority int, p_eta timestamptz, p_id bigint, p_keys jsonb) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF p_keys ? 'ordering_key' THEN
-        INSERT INTO ordering (ordering_key, task_id) VALUES (p_keys->>'ordering_key', p_id);
-    END IF;
-    IF p_keys ? 'fairness_key' THEN
-        INSERT INTO parked (gate, priority, eta, id, lane_id, run)
-        VALUES (fair_gate(p_lane, md5(p_keys->>'fairness_key')), p_priority, p_eta, p_id, p_lane, 1);
-    ELSE
-        INSERT INTO ready (lane_id, eta, id, run) VALUES (p_lane, p_eta, p_id, 1);
-    END IF;
-END $$;
+-- Let new tasks with keys wait where these want it. (One that has waited before comes back to ready, keys or not, where its id
+-- is unique: two senders of one id must meet at one index.)
+CREATE OR REPLACE FUNCTION wait_first(p_ids bigint[]) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO ordering (ordering_key, task_id)
+    SELECT keys->>'ordering_key', id FROM task WHERE id = ANY (p_ids) AND keys ? 'ordering_key';
+    INSERT INTO parked (gate, priority, eta, id, lane_id, run)
+    SELECT 'fair:' || t.lane_id || ':' || md5(t.keys->>'fairness_key'), l.priority, t.eta, t.id, t.lane_id, 1
+      FROM task t JOIN lane l ON l.lane_id = t.lane_id WHERE t.id = ANY (p_ids) AND t.keys ? 'fairness_key';
+    INSERT INTO ready (lane_id, eta, id, run)
+    SELECT lane_id, eta, id, 1 FROM task WHERE id = ANY (p_ids) AND NOT keys ? 'fairness_key';
+$$;
 
 -- Deal with a message id that is already known; NULL if it is not.
 -- Two senders of one id come one after the other at the row of ready that both would insert. The second one waits there
@@ -171,7 +168,7 @@ BEGIN
             IF p_keys IS NULL THEN
                 INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
             ELSE
-                PERFORM wait_first(v_lane, p_priority, v_eta, v_id, p_keys);
+                PERFORM wait_first(ARRAY[v_id]);
             END IF;
         ELSE
             v_id := find_task(p_message_id);  -- NULL if it was the task id that was met twice: another one then
@@ -239,8 +236,7 @@ BEGIN
         )
         SELECT count(*), array_agg(id) FILTER (WHERE keys IS NOT NULL) INTO v_added, v_keyed FROM made;
         IF v_keyed IS NOT NULL THEN
-            PERFORM wait_first(t.lane_id, l.priority, t.eta, t.id, t.keys)
-               FROM task t JOIN lane l ON l.lane_id = t.lane_id WHERE t.id = ANY (v_keyed);
+            PERFORM wait_first(v_keyed);
         END IF;
         added := added + v_added;
         EXIT WHEN v_added = v_left;

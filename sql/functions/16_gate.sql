@@ -94,7 +94,7 @@ END $$;
 -- Claim up to p_want tasks of a lane whose queue is gated; what cannot run now is parked. p_most: how many tasks of the
 -- whole queue may run at a time (NULL: any number).
 CREATE OR REPLACE FUNCTION claim_gated(
-    p_lane int, p_queue text, p_most int, p_want int, p_now timestamptz, p_floor timestamptz,
+    p_lane int, p_queue text, p_most int, p_want int, p_now timestamptz,
     OUT ids bigint[], OUT runs int[], OUT etas timestamptz[], OUT n int
 )
 LANGUAGE plpgsql AS $$
@@ -117,7 +117,7 @@ BEGIN
         IF v_turn THEN
             v_got := claim_in_turns(p_lane, p_want - n, p_now);
         ELSE
-            v_got := claim_in_order(p_lane, p_want - n, p_now, p_floor);
+            v_got := claim_in_order(p_lane, p_want - n, p_now);
         END IF;
         ids := ids || v_got.ids; runs := runs || v_got.runs; etas := etas || v_got.etas; n := cardinality(ids);
         v_turn := NOT v_turn;
@@ -131,14 +131,13 @@ END $$;
 -- Of the tasks that wait in ready, those that come first and may run. Looks at so many that may not, at most, that a call
 -- takes some 100 ms.
 CREATE OR REPLACE FUNCTION claim_in_order(
-    p_lane int, p_want int, p_now timestamptz, p_floor timestamptz,
-    OUT ids bigint[], OUT runs int[], OUT etas timestamptz[]
+    p_lane int, p_want int, p_now timestamptz, OUT ids bigint[], OUT runs int[], OUT etas timestamptz[]
 )
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_size   int;
-    v_eta    timestamptz := p_floor;
+    v_eta    timestamptz := '-infinity';
     v_id     bigint := 0;
     v_task   record;
     v_gate   text;
@@ -209,7 +208,7 @@ BEGIN
          CROSS JOIN LATERAL (
                SELECT id, run, eta, lane_id, priority FROM parked
                 WHERE gate = turn.gate AND eta <= p_now
-                ORDER BY priority, eta, id LIMIT (p_want - 1) / cardinality(v_turns) + 1 FOR UPDATE SKIP LOCKED) p
+                ORDER BY priority, eta, id LIMIT (p_want - 1) / greatest(cardinality(v_turns), 1) + 1 FOR UPDATE SKIP LOCKED) p
           LEFT JOIN task t ON t.id = p.id
           LEFT JOIN task_carry c ON c.id = p.id
           LEFT JOIN actor a ON a.name = coalesce(t.actor, c.actor)

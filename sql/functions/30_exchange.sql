@@ -86,7 +86,8 @@ BEGIN
             v_floor := coalesce(CASE WHEN v_from.lane_id = ANY (p_floor_lanes) THEN
                 least(to_timestamp(p_floors[array_position(p_floor_lanes, v_from.lane_id)]), v_now - interval '2 s') END, '-infinity');
             IF v_from.is_gated THEN
-                v_got := claim_gated(v_from.lane_id, v_from.name, v_from.max_running, v_left, v_now, v_floor);
+                -- Without the floor: what was parked comes back with an eta from long ago.
+                v_got := claim_gated(v_from.lane_id, v_from.name, v_from.max_running, v_left, v_now);
                 v_gated := v_gated || v_got.ids;
             ELSE
                 WITH taken AS (
