@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     #: How long tasks in flight may go on after a worker was asked to stop. Those that do not end in time run again
     #: elsewhere.
     stop_seconds: float = Field(default=60.0, ge=0)
+    #: After how much of that time Shutdown is raised in the tasks that still run, so that they can clean up. Absent:
+    #: 10 s before its end, or after half of it if that is later.
+    shutdown_notice_seconds: float | None = Field(default=None, ge=0)
     #: Run tasks where they are sent, at once and without a worker: for development and tests.
     eager: bool = False
     #: Raise the error of a task that failed so at its sender; false: log it.
@@ -112,6 +115,13 @@ class Settings(BaseSettings):
     #: Lines for people, or one JSON object per line.
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def notice_seconds(self) -> float:
+        """Seconds from the request to stop to Shutdown in the tasks that still run."""
+        if self.shutdown_notice_seconds is not None:
+            return self.shutdown_notice_seconds
+        return max(self.stop_seconds - 10, self.stop_seconds / 2)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""What each thread of a worker process runs, in memory that its master reads.
+"""Which worker a process is and what each of its threads runs, in memory that its master reads.
 
 The master sees it whatever the process does, also while one of its tasks holds the GIL or hangs in C code, when no
 thread of the process can say anything. A run costs two writes and no system call.
@@ -16,6 +16,8 @@ from typing import NamedTuple, Self
 #: Task id (0: free), run, when it began and when it must have ended (0: never), both on the machine's monotonic clock.
 _SLOT = struct.Struct("qqdd")
 _ID = struct.Struct("q")
+#: In front of the slots: the id of the worker that the process is.
+_HEADER = struct.Struct("q")
 
 
 class Entry(NamedTuple):
@@ -32,21 +34,32 @@ class Board:
 
     def __init__(self, file: int) -> None:
         self.file = file
-        self._slots = os.fstat(file).st_size // _SLOT.size
-        self._memory = mmap.mmap(file, self._slots * _SLOT.size)
+        size = os.fstat(file).st_size
+        self._slots = (size - _HEADER.size) // _SLOT.size
+        self._memory = mmap.mmap(file, size)
         self._free = deque(range(self._slots))
 
     @classmethod
     def create(cls, threads: int) -> Self:
         """Make a board for a process of so many threads; some more slots are for threads that replace dead ones."""
         file = _nameless_file()
-        os.truncate(file, (2 * threads + 8) * _SLOT.size)
+        os.truncate(file, _offset(2 * threads + 8))
         return cls(file)
 
     def close(self) -> None:
         """Let go of the memory."""
         self._memory.close()
         os.close(self.file)
+
+    @property
+    def worker_id(self) -> int:
+        """The worker that the process is; 0 if it is none: not yet, or not any more."""
+        (worker_id,) = _HEADER.unpack_from(self._memory)
+        return int(worker_id)
+
+    @worker_id.setter
+    def worker_id(self, worker_id: int) -> None:
+        _HEADER.pack_into(self._memory, 0, worker_id)
 
     # --- in the process -----------------------------------------------------------------------------------------------
 
@@ -57,25 +70,29 @@ class Board:
         except IndexError:
             return None
         # The id last: a master that looks meanwhile sees a free slot.
-        _SLOT.pack_into(self._memory, slot * _SLOT.size, 0, run, started_at, deadline)
-        _ID.pack_into(self._memory, slot * _SLOT.size, id)
+        _SLOT.pack_into(self._memory, _offset(slot), 0, run, started_at, deadline)
+        _ID.pack_into(self._memory, _offset(slot), id)
         return slot
 
     def leave(self, slot: int) -> None:
         """Note that the run in this slot has ended."""
-        _ID.pack_into(self._memory, slot * _SLOT.size, 0)
+        _ID.pack_into(self._memory, _offset(slot), 0)
         self._free.append(slot)
 
     # --- in the master ------------------------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         """Read what runs."""
-        read = (Entry(*_SLOT.unpack_from(self._memory, slot * _SLOT.size)) for slot in range(self._slots))
+        read = (Entry(*_SLOT.unpack_from(self._memory, _offset(slot))) for slot in range(self._slots))
         return [entry for entry in read if entry.id]
 
     def overdue(self, now: float) -> list[Entry]:
         """Read which runs should have ended."""
         return [entry for entry in self.entries() if 0 < entry.deadline <= now]
+
+
+def _offset(slot: int) -> int:
+    return _HEADER.size + slot * _SLOT.size
 
 
 def _nameless_file() -> int:

@@ -98,6 +98,7 @@ class Identity:
                 threads=self._threads,
                 queues=queues,
             )
+        self._broker.runner.work_as(self.worker_id)
         self._session = 1
         log.info("worker.started", worker_id=self.worker_id, queues=queues)
 
@@ -139,6 +140,7 @@ class Identity:
     def forget(self) -> None:
         """Be nobody: the next connection registers a new worker."""
         self.worker_id = 0
+        self._broker.runner.work_as(0)
         self.disconnect()
 
     def end(self) -> None:
@@ -148,6 +150,7 @@ class Identity:
         if self.worker_id:
             with self._cursor() as cursor:
                 workers.end(self._broker.sql, cursor, self.worker_id)
+            self._broker.runner.work_as(0)
             log.info("worker.stopped", worker_id=self.worker_id)
 
     def disconnect_if_broken(self, error: Exception) -> None:

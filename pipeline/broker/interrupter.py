@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from dramatiq.middleware import Interrupt, TimeLimitExceeded
+from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
 
 from pipeline.logger import get_logger
 
@@ -37,6 +37,8 @@ class Interrupter:
         self._deadlines: dict[CurrentTask, float] = {}
         #: Threads in which something was raised that may not have arrived.
         self._raised: set[int] = set()
+        #: Tasks that were told that their process ends.
+        self._told: set[CurrentTask] = set()
 
     def begin(self, task: CurrentTask) -> None:
         """Let this thread's task be interrupted from now on."""
@@ -80,6 +82,13 @@ class Interrupter:
                     _raise_in(ident, error)
                     return True
         return False
+
+    def shut_down(self, task: CurrentTask) -> bool:
+        """Raise Shutdown in a task, once: it may be cleaning up already. False if it has ended, or was told before."""
+        if task in self._told or not self.interrupt(task, Shutdown):
+            return False
+        self._told.add(task)
+        return True
 
     def limit(self, task: CurrentTask, seconds: float) -> None:
         """Interrupt the task with TimeLimitExceeded if it runs longer than this."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.errors import Retry
-from dramatiq.middleware import TimeLimitExceeded
+from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from pipeline.broker.messages import as_json, encode_json
 from pipeline.errors import HardTimeLimitExceeded
@@ -28,6 +28,8 @@ _TRACEBACK_CHARACTERS = 16_384
 _MESSAGE_CHARACTERS = 2_000
 #: The message option that a run finds whose predecessor was killed: it ends with that error and does not start.
 VERDICT_TIME_LIMIT = "time_limit"
+#: Exceptions that say by themselves why a run ended.
+_REASONS = {TimeLimitExceeded: "time_limit", HardTimeLimitExceeded: "time_limit", Shutdown: "shutdown"}
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +126,7 @@ def describe(error: BaseException, reason: str = "error") -> dict[str, str]:
         "type": type(error).__name__,
         "message": text_of(error)[:_MESSAGE_CHARACTERS],
         "traceback": clean("".join(frames))[-_TRACEBACK_CHARACTERS:],
-        "reason": "time_limit" if isinstance(error, TimeLimitExceeded | HardTimeLimitExceeded) else reason,
+        "reason": next((told for kind, told in _REASONS.items() if isinstance(error, kind)), reason),
     }
 
 

@@ -20,11 +20,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from dramatiq.middleware import Shutdown
 
 from pipeline.broker.outcome import VERDICT_TIME_LIMIT, concluded, describe, encode_extra
 from pipeline.broker.time_limits import hard_limit_seconds
 from pipeline.broker.transaction import CommitUnknown, OwnedTransaction
-from pipeline.context import Capture, CurrentTask, capturing, enter_task
+from pipeline.context import Capture, CurrentTask, NextRun, capturing, enter_task
 from pipeline.errors import Cancelled, DatabaseUnavailable, HardTimeLimitExceeded, LeaseLost
 from pipeline.logger import get_logger
 from pipeline.states import Outcome
@@ -49,8 +50,13 @@ class Runner:
         self._board: Board | None = None
 
     def show_on(self, board: Board) -> None:
-        """Note from now on what runs, and until when it may."""
+        """Note from now on who works here, what runs, and until when it may."""
         self._board = board
+
+    def work_as(self, worker_id: int) -> None:
+        """Note which worker this process is, before anything is claimed in its name; 0: none."""
+        if self._board is not None:
+            self._board.worker_id = worker_id
 
     def take_off(self, proxy: TaskProxy) -> None:
         """Note that a run has ended, or that its thread has."""
@@ -171,6 +177,8 @@ class Runner:
                 hooks(None, error)
         if error is None and capture.next_run is None:
             capture.next_run = task.next_run
+        if isinstance(error, Shutdown):
+            capture = _cut_short(task)  # whatever middleware made of it: no failure, and nothing that follows one
         return capture, error
 
     def _conclude(self, proxy: TaskProxy, capture: Capture, error: BaseException | None) -> Any:
@@ -237,6 +245,11 @@ def _flush(task: CurrentTask) -> BaseException | None:
         _roll_back(task)
         return error
     return None
+
+
+def _cut_short(task: CurrentTask) -> Capture:
+    kept = {key: value for key, value in task.options.items() if key == "retries"}
+    return Capture(next_run=NextRun(0, kept, is_counted=False))
 
 
 def _roll_back(task: CurrentTask) -> None:

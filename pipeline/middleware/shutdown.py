@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dramatiq.middleware import Shutdown
 from dramatiq.middleware import ShutdownNotifications as DramatiqShutdownNotifications
 
 
@@ -23,4 +22,4 @@ class ShutdownNotifications(DramatiqShutdownNotifications):
         """Raise Shutdown in the tasks that asked for it."""
         for task in broker.interrupter.running():
             if self.should_notify(broker.get_actor(task.actor), task.message):
-                broker.interrupter.interrupt(task, Shutdown)
+                broker.interrupter.shut_down(task)

@@ -1,7 +1,8 @@
 """One worker process, as the master starts it: Dramatiq's Worker, until told to stop.
 
-SIGTERM or SIGINT: tasks in flight may finish, for ``stop_seconds``; what was not started, and what did not finish in
-time, waits again for other workers.
+SIGTERM or SIGINT: what was not started waits again for other workers. Tasks in flight may finish; after
+``notice_seconds`` Shutdown is raised in those that still run, and what has not ended after ``stop_seconds`` waits
+again, too.
 
 After ``max_tasks`` tasks, over ``max_memory_mb``, and at SIGHUP it leaves: it tells the master, which starts a
 successor at once, claims nothing more, gives back what it has not started, and ends when the last of its tasks has
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import click
 import dramatiq
+from dramatiq.middleware import ShutdownNotifications
 
 from pipeline import logs
 from pipeline.broker.board import Board
@@ -35,7 +37,9 @@ from pipeline.supervisor.signals import REQUESTS, STOP, STOP_SET, Signals
 
 #: How often the process looks at itself.
 _LOOK_SECONDS = 0.5
-_FIRST_LOOK_SECONDS = 0.02
+_STOPPING_LOOK_SECONDS = 0.05
+#: How long threads that have nothing to do, or do not listen, are waited for in the end.
+_LAST_MS = 500
 #: How often an idle thread looks whether it shall stop.
 _IDLE_MS = 250
 
@@ -117,22 +121,19 @@ def _work(broker: PostgresBroker, plan: Plan, signals: Signals, reporter: Report
     )
     worker.start()
     broker.hub.max_runs = plan.max_tasks
-    reporter.working_as(0)
-    reason = _work_until_told(broker, plan, signals, reporter)
-    reporter.working_as(broker.hub.worker_id)
+    reporter.working()
+    reason = _work_until_told(broker, plan, signals)
     if reason is not None:
         log.info("worker.leaving", worker_id=broker.hub.worker_id, reason=reason)
         _finish_tasks(broker, signals, reporter)
-    worker.stop(timeout=int(broker.settings.stop_seconds * 1000))
+    _stop(broker, worker, signals)
     return 0
 
 
-def _work_until_told(broker: PostgresBroker, plan: Plan, signals: Signals, reporter: Reporter) -> str | None:
+def _work_until_told(broker: PostgresBroker, plan: Plan, signals: Signals) -> str | None:
     """Return why this process leaves, None if it was asked to stop."""
     while True:
-        # Often at first: should this process die, the master can only help a worker that it has heard of.
-        arrived = signals.wait(_LOOK_SECONDS if broker.hub.worker_id else _FIRST_LOOK_SECONDS)
-        reporter.working_as(broker.hub.worker_id)
+        arrived = signals.wait(_LOOK_SECONDS)
         if not STOP_SET.isdisjoint(arrived):
             return None
         if signal.SIGUSR1 in arrived:
@@ -174,6 +175,30 @@ def _finish_tasks(broker: PostgresBroker, signals: Signals, reporter: Reporter) 
         if not STOP_SET.isdisjoint(arrived):
             return
         if signal.SIGUSR1 in arrived:
+            _tell_what_runs(broker)
+
+
+def _stop(broker: PostgresBroker, worker: dramatiq.Worker, signals: Signals) -> None:
+    """Let tasks in flight finish; cut short what takes too long, and leave what does not heed that.
+
+    The time is kept here: Dramatiq's own way to wait for several threads gives up too early.
+    """
+    settings, began = broker.settings, time.monotonic()
+    broker.hub.stop_claiming()
+    for each in broker.middleware:
+        if isinstance(each, ShutdownNotifications):
+            each.before_worker_shutdown(broker, worker)
+    _wait_until_idle(broker, signals, began + min(settings.notice_seconds, settings.stop_seconds))
+    for task in broker.interrupter.running():
+        if settings.notice_seconds < settings.stop_seconds and broker.interrupter.shut_down(task):
+            log.info("task.shut_down", task_id=task.task_id, run=task.run)
+    _wait_until_idle(broker, signals, began + settings.stop_seconds)
+    worker.stop(timeout=_LAST_MS)
+
+
+def _wait_until_idle(broker: PostgresBroker, signals: Signals, deadline: float) -> None:
+    while broker.hub.is_alive() and not broker.hub.is_idle and time.monotonic() < deadline:
+        if signal.SIGUSR1 in signals.wait(min(_STOPPING_LOOK_SECONDS, deadline - time.monotonic())):
             _tell_what_runs(broker)
 
 

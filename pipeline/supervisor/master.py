@@ -12,45 +12,34 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
-import psycopg2
-
 from pipeline.broker.board import Board
-from pipeline.broker.outcome import VERDICT_TIME_LIMIT
-from pipeline.db.connection import connect
-from pipeline.db.statements import load
-from pipeline.errors import PipelineError
 from pipeline.logger import get_logger
 from pipeline.settings import environment
-from pipeline.store import workers
 from pipeline.supervisor.forced_ends import ForcedEnds
+from pipeline.supervisor.ledger import Ledger
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan
 from pipeline.supervisor.process import Process, describe, start
 from pipeline.supervisor.report import Receiver
 from pipeline.supervisor.signals import REQUESTS, STOP, Signals
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
-
+    from pipeline.broker.board import Entry
     from pipeline.settings import Settings
 
 #: The longest the master sleeps; signals and reports wake it earlier.
 _SLEEP_SECONDS = 0.5
 #: What a process gets to write what has ended and give back what has not begun, before it is killed for a run's sake.
 _LAST_SECONDS = 1.0
-#: How long the database may take to let go of what a killed process had locked.
-_RELEASE_SECONDS = 10.0
 #: A process that lived this long did not die of how it was started.
 _HEALTHY_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 #: What a stopping process may take beyond the time its tasks have, to write their outcomes.
-_GRACE_SECONDS = 15.0
+_GRACE_SECONDS = 5.0
 
 log = get_logger(__name__)
 
@@ -83,6 +72,7 @@ class Master:
         self._plan = plan
         self._url = url
         self._settings = settings
+        self._ledger = Ledger(url, settings)
         self._seats = [_Seat() for _ in range(processes)]
         #: Processes that finish their tasks and then end.
         self._leaving: list[_Child] = []
@@ -187,12 +177,12 @@ class Master:
         status = child.process.returncode
         child.receiver.read()
         child.receiver.close()
-        child.board.close()
         if status == EXIT_UNUSABLE and not self._has_worked:
             self._status = status
             self._stop()
-        if status != 0:
-            self._rescue(child)
+        if child.board.worker_id:
+            self._ledger.rescue(child.board.worker_id)
+        child.board.close()
 
     def _plan_successor(self, seat: _Seat, child: _Child) -> None:
         """Fill the seat again at once, or later and later if one process after the other dies young."""
@@ -202,22 +192,6 @@ class Master:
         seat.due = time.monotonic() + pause
         how = describe(child.process.returncode)
         log.warning("worker.process_ended", pid=child.process.pid, how=how, replaced_in_seconds=pause)
-
-    def _rescue(self, child: _Child) -> None:
-        """Let the tasks of a dead process run elsewhere at once, counted as lost.
-
-        Others would find out by themselves, when its lease is over. So this is tried once.
-        """
-        worker_id = child.receiver.worker_id
-
-        def rescue(sql: Mapping[str, str], cursor: Cursor) -> int | None:
-            for watched in workers.watch(sql, cursor):
-                if watched.worker_id == worker_id:
-                    return workers.rescue(sql, cursor, watched, self._settings.max_losses)
-            return None
-
-        if worker_id and (lost := self._in_database(rescue, "worker.not_rescued")) is not None:
-            log.warning("worker.rescued", worker_id=worker_id, lost=lost)
 
     # --- hard limits and forced cancels -----------------------------------------------------------------------------
 
@@ -241,33 +215,19 @@ class Master:
         """
         child.process.kill()
         child.process.wait()
-        child.receiver.read()
         overdue = child.board.overdue(time.monotonic())  # read once nothing can change any more
-        runs = [(entry.id, entry.run) for entry in overdue]
         cancelled = [(entry.id, entry.run) for entry in self._forced.among(child.board.entries())]
-        if runs:
+        if overdue:
+            runs = [(entry.id, entry.run) for entry in overdue]
             log.error("worker.time_limit", pid=child.process.pid, runs=runs)
         if cancelled:
             log.warning("worker.cancel_forced", pid=child.process.pid, runs=cancelled)
-        worker_id = child.receiver.worker_id
-        end = partial(workers.end_killed, worker_id=worker_id, runs=runs, verdict=VERDICT_TIME_LIMIT)
-        if worker_id and self._in_database(end, "worker.not_ended", within=_RELEASE_SECONDS) is not None:
-            child.receiver.worker_id = 0  # nothing is left to rescue
+        self._settle(child, overdue)
 
-    def _in_database(
-        self, statement: Callable[[Mapping[str, str], Cursor], int | None], complaint: str, *, within: float = 0
-    ) -> int | None:
-        """Run a statement, again while the sessions of a process that was killed still hold their locks."""
-        sql, deadline = load(self._settings.schema_name), time.monotonic() + within
-        while True:
-            try:
-                with closing(connect(self._url)) as connection, connection.cursor() as cursor:
-                    connection.autocommit = True
-                    return statement(sql, cursor)
-            except (psycopg2.Error, PipelineError) as error:
-                if not isinstance(error, psycopg2.errors.LockNotAvailable) or time.monotonic() >= deadline:
-                    log.warning(complaint, error=str(error).strip())
-                    return None
+    def _settle(self, child: _Child, overdue: Iterable[Entry] = ()) -> None:
+        """Let what a process held wait again that was killed by us: that is no loss."""
+        if child.board.worker_id and self._ledger.end_killed(child.board.worker_id, overdue):
+            child.board.worker_id = 0  # nothing is left to rescue
 
     # --- stop -----------------------------------------------------------------------------------------------------
 
@@ -309,10 +269,14 @@ class Master:
             child.process.terminate()
 
     def _kill(self) -> None:
-        """End what is left, whatever it does."""
-        for child in self._children:
+        """End what is left, whatever it does. Its tasks run again elsewhere, uncounted."""
+        self._reap()
+        killed = self._children
+        for child in killed:
             log.warning("worker.process_killed", pid=child.process.pid)
             self._status = self._status or 1
             child.process.kill()
+        for child in killed:
             child.process.wait()
+            self._settle(child)
         self._reap()

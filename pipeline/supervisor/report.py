@@ -1,10 +1,11 @@
-"""What a worker process tells its master, as lines through a pipe: which worker it is, and that it leaves."""
+"""What a worker process tells its master, as lines through a pipe: that it works, and that it leaves."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 
+_WORKING = b"working"
 _LEAVING = b"leaving"
 
 
@@ -14,19 +15,18 @@ class Reporter:
     def __init__(self, file: int) -> None:
         os.set_inheritable(file, False)  # programs that a task starts must not hold it
         self._file = file
-        self._last: int | None = None
 
-    def working_as(self, worker_id: int) -> None:
-        """Tell that this process works, and as which worker: 0 until it is registered, another after a lost lease."""
-        if worker_id != self._last:
-            self._last = worker_id
-            with suppress(OSError):  # no master is left to hear it
-                os.write(self._file, f"{worker_id}\n".encode())
+    def working(self) -> None:
+        """Tell that this process has what it needs, and works."""
+        self._tell(_WORKING)
 
     def leaving(self) -> None:
         """Tell that this process claims nothing more and ends when its tasks are done."""
-        with suppress(OSError):
-            os.write(self._file, _LEAVING + b"\n")
+        self._tell(_LEAVING)
+
+    def _tell(self, word: bytes) -> None:
+        with suppress(OSError):  # no master is left to hear it
+            os.write(self._file, word + b"\n")
 
 
 class Receiver:
@@ -38,8 +38,6 @@ class Receiver:
         self.is_open = True
         self.is_working = False
         self.is_leaving = False
-        #: The worker that the process is; 0 if it is none, or not yet.
-        self.worker_id = 0
         self._rest = b""
 
     @property
@@ -56,11 +54,8 @@ class Receiver:
         while self.is_open and (data := self._read_some()):
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                if line == _LEAVING:
-                    self.is_leaving = True
-                else:
-                    self.is_working = True
-                    self.worker_id = int(line)
+                self.is_working = self.is_working or line == _WORKING
+                self.is_leaving = self.is_leaving or line == _LEAVING
 
     def _read_some(self) -> bytes:
         try:

@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,61 +15,11 @@ import pytest
 from pipeline import PostgresBroker
 from pipeline.db import embedded
 from pipeline.db.migrate import migrate
-from pipeline.settings import Settings
+from tests.acceptance.supervisor.conftest import ACTORS, Send, Start, begun, history, state
 from tests.fixtures import program_actors
 from tests.fixtures.database import query
 from tests.fixtures.program import Program, children_of, is_alive, running
 from tests.fixtures.wait import eventually
-
-ACTORS = "tests.fixtures.program_actors"
-#: Long enough that nobody but the supervisor can be the one who helps.
-UNHURRIED = {"lease_seconds": 60, "beat_seconds": 1}
-
-Send = Callable[..., str]
-Start = Callable[..., Program]
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where held tasks say that they have begun."""
-    return tmp_path
-
-
-@pytest.fixture
-def send(database_url: str, place: Path) -> Iterator[Send]:
-    """Send ``hold`` to the test's database and return the task's id."""
-    with closing(PostgresBroker(settings=Settings(database_url=database_url))) as broker:
-        broker.declare_queue("held")
-
-        def enqueue(name: str, below: str = ".", actor: dramatiq.Actor[..., Any] = program_actors.hold) -> str:
-            message = actor.message(str(place / below), name)
-            return str(broker.enqueue(message).message_id)
-
-        yield enqueue
-
-
-@pytest.fixture
-def start(database_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Start ``pipeline worker`` on the test's database, once."""
-    programs: list[Any] = []
-
-    def begin(*arguments: str, **settings: object) -> Program:
-        context = running(tmp_path, "worker", *arguments, database_url=database_url, **UNHURRIED, **settings)
-        programs.append(context)
-        return context.__enter__()
-
-    yield begin
-    for context in programs:
-        context.__exit__(None, None, None)
-
-
-def begun(place: Path, name: str) -> list[int]:
-    """List the processes in which a held task has begun."""
-    return [int(path.suffix[1:]) for path in place.glob(f"{name}.[0-9]*")]
-
-
-def state(url: str, task_id: str) -> object:
-    return query(url, "SELECT state FROM pipeline.task_status WHERE task_id = %s", (task_id,))
 
 
 def test_sigterm_lets_tasks_in_flight_finish_and_gives_back_the_others(
@@ -101,19 +50,6 @@ def test_tasks_that_do_not_finish_in_time_wait_again_and_are_not_counted(
     assert worker.end() == 0
     assert state(database_url, task_id) == "queued"
     assert query(database_url, "SELECT outcome FROM pipeline.attempt_history") == "interrupted"
-
-
-def test_a_second_signal_ends_everything_at_once(database_url: str, place: Path, send: Send, start: Start) -> None:
-    worker = start("-p", "1", "-t", "1", ACTORS)
-    task_id = send("a")
-    eventually(lambda: begun(place, "a"), within=30)
-    worker.signal(signal.SIGINT)
-    worker.says("supervisor.stopping")
-
-    worker.signal(signal.SIGINT)
-
-    assert worker.end(within=5) == 1
-    assert state(database_url, task_id) == "queued"
 
 
 def test_a_killed_process_is_replaced_alone_and_its_tasks_run_again_at_once(
@@ -345,13 +281,6 @@ def processes(worker: Program) -> list[int]:
 
 
 # --- hard time limit --------------------------------------------------------------------------------------------------
-
-HISTORY = "SELECT json_agg(json_build_array(attempt, outcome, error_type, reason) ORDER BY run)::text FROM"
-HISTORY += " pipeline.attempt_history WHERE task_id = %s"
-
-
-def history(url: str, task_id: str) -> list[list[Any]]:
-    return list(json.loads(str(query(url, HISTORY, (task_id,)))))
 
 
 @pytest.mark.parametrize("actor", [program_actors.spin, program_actors.clamp])

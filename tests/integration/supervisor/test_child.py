@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import PostgresBroker
+from pipeline.broker.board import Board
 from pipeline.errors import ConfigurationError
 from pipeline.supervisor import child
 from pipeline.supervisor.plan import Plan
@@ -46,10 +47,12 @@ def test_it_works_until_asked_to_stop_and_says_who_it_is(
     module(ACTOR)
     plan = Plan((MODULE,), ("mine",), 1)
     told: list[int] = []
+    board = Board.create(1)
+    broker.runner.show_on(Board(os.dup(board.file)))
 
     def wait_and_stop() -> None:
-        eventually(lambda: (receiver.read(), receiver.worker_id)[1], within=20)
-        told.append(receiver.worker_id)
+        told.append(eventually(lambda: board.worker_id, within=20))
+        eventually(lambda: (receiver.read(), receiver.is_working)[1], within=20)
         os.kill(os.getpid(), signal.SIGTERM)
 
     stopper = threading.Thread(target=wait_and_stop)
@@ -59,6 +62,8 @@ def test_it_works_until_asked_to_stop_and_says_who_it_is(
     stopper.join()
 
     assert rows("SELECT worker_id, state FROM pipeline.worker_status") == [(told[0], "stopped")]
+    assert board.worker_id == 0
+    board.close()
 
 
 def test_it_ends_by_itself_when_it_should_be_replaced(
@@ -68,7 +73,7 @@ def test_it_ends_by_itself_when_it_should_be_replaced(
     plan = Plan((MODULE,), (), 1)
 
     def spoil() -> None:
-        eventually(lambda: (receiver.read(), receiver.worker_id)[1], within=20)
+        eventually(lambda: broker.hub and broker.hub.worker_id, within=20)
         broker.hub._threads.has_lost_one = True
 
     spoiler = threading.Thread(target=spoil)

@@ -37,6 +37,15 @@ def test_the_master_sees_what_the_process_notes(master: Board, process: Board) -
     assert master.entries() == []
 
 
+def test_the_master_sees_which_worker_the_process_is(master: Board, process: Board) -> None:
+    assert master.worker_id == 0
+    process.worker_id = 2**40
+    process.enter(7, 1, started_at=100.0, deadline=200.0)
+    assert master.worker_id == 2**40
+    process.worker_id = 0
+    assert (master.worker_id, len(master.entries())) == (0, 1)
+
+
 @pytest.mark.parametrize(("now", "overdue"), [(199.9, []), (200.0, [7]), (1e12, [7])])
 def test_a_run_is_overdue_from_its_deadline_on(master: Board, process: Board, now: float, overdue: list[int]) -> None:
     process.enter(7, 1, 100.0, 200.0)

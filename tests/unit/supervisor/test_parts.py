@@ -33,37 +33,31 @@ def test_how_a_process_ended_is_said_in_words(status, words):
     assert describe(status) == words
 
 
-def test_the_master_hears_the_latest_worker_of_a_process():
+def test_the_master_hears_that_a_process_works():
     receiver = Receiver()
     reporter = Reporter(receiver.other_end)
     receiver.read()
     assert not receiver.is_working
 
-    reporter.working_as(0)
+    os.write(receiver.other_end, b"work")
     receiver.read()
-    assert (receiver.is_working, receiver.worker_id) == (True, 0)
-
-    for worker_id in (7, 7, 8):
-        reporter.working_as(worker_id)
-    os.write(receiver.other_end, b"9")
-    receiver.read()
-    assert receiver.worker_id == 8
-
-    os.write(receiver.other_end, b"\n")
+    assert not receiver.is_working
+    os.write(receiver.other_end, b"ing\n")
+    reporter.working()
     receiver.hand_over()
     receiver.read()
-    assert (receiver.worker_id, receiver.is_open) == (9, False)
+    assert (receiver.is_working, receiver.is_leaving, receiver.is_open) == (True, False, False)
     receiver.close()
 
 
 def test_the_master_hears_that_a_process_leaves():
     receiver = Receiver()
     reporter = Reporter(receiver.other_end)
-    reporter.working_as(7)
+    reporter.working()
     reporter.leaving()
     receiver.read()
 
-    assert (receiver.is_working, receiver.is_leaving, receiver.worker_id) == (True, True, 7)
+    assert (receiver.is_working, receiver.is_leaving) == (True, True)
     receiver.hand_over()
     receiver.close()
 
@@ -72,7 +66,7 @@ def test_a_process_without_a_master_goes_on():
     receiver = Receiver()
     receiver.close()
 
-    Reporter(receiver.other_end).working_as(1)
+    Reporter(receiver.other_end).working()
 
     receiver.hand_over()
 
