@@ -20,6 +20,8 @@
     ├── ActorUnknown                no worker has announced an actor of this name
     ├── GateUnknown                 neither an actor nor a tenant nor a key
     ├── QueueUnknown                also a dramatiq.errors.QueueNotFound
+    ├── WorkerUnknown               an unknown worker number, or nobody on that host
+    ├── WorkerEnded                 it is not alive any more
     ├── HardTimeLimitExceeded       the run before was killed with its process
     ├── TasksWithoutEnd             tasks that were to run inline, or to be drained, keep coming
     ├── TaskFailed                  a run failed with an error of which only the text is known
@@ -158,6 +160,25 @@ class QueueUnknown(PipelineError, dramatiq_errors.QueueNotFound):
     def __init__(self, queue: str | None = None) -> None:
         self.queue = queue
         super().__init__(f"There is no queue {queue}" if queue else None)
+
+
+class WorkerUnknown(PipelineError):
+    """There is no worker that is alive."""
+
+    def __init__(self, worker_id: int | None = None, host: str | None = None) -> None:
+        self.worker_id = worker_id
+        self.host = host
+        told = f"There is no worker {worker_id}" if worker_id is not None else None
+        super().__init__(told or (f"There is no worker that is alive on the host {host}" if host else None))
+
+
+class WorkerEnded(PipelineError):
+    """The worker is not alive any more."""
+
+    def __init__(self, worker_id: int, state: str) -> None:
+        self.worker_id = worker_id
+        self.state = state
+        super().__init__(f"The worker {worker_id} is {state}; only one that is alive can be drained")
 
 
 class TaskNotCancellable(PipelineError):

@@ -19,6 +19,7 @@ from pipeline.commands.cancel import cancel_task, cancel_together, milliseconds
 from pipeline.commands.cancel import cancel_where as cancel_in_store
 from pipeline.commands.queues import pause_queue as pause_in_store
 from pipeline.commands.queues import resume_queue as resume_in_store
+from pipeline.commands.workers import drain_workers
 from pipeline.db.dsn import Dsn
 from pipeline.db.pool import DISCONNECTED
 from pipeline.errors import ConfigurationError, DatabaseUnavailable
@@ -126,6 +127,24 @@ def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) 
         QueueUnknown: There is no such queue.
     """
     command(target, partial(resume_in_store, queue=queue, who=who, reason=reason))
+
+
+def drain_worker(worker_id: int, *, who: str, reason: str = "", target: Any = None) -> None:
+    """Let a worker claim nothing more, finish its tasks and end; its master puts no other in its place.
+
+    It learns that with its next beat. Draining it again changes nothing.
+
+    Args:
+        worker_id: Its number, as ``worker_status`` shows it.
+        who: Whom the audit trail names.
+        reason: Why, for whoever wonders.
+        target: A transaction of the caller's, as for :func:`cancel`.
+
+    Raises:
+        WorkerUnknown: There is no such worker.
+        WorkerEnded: It is not alive any more; ``state`` says how it ended.
+    """
+    command(target, partial(drain_workers, worker_ids=[worker_id], who=who, reason=reason))
 
 
 def cancel(

@@ -37,9 +37,9 @@ def is_alive() -> ResponseReturnValue:
 def is_ready() -> ResponseReturnValue:
     """Answer 200 if requests can be served: the database answers, and its schema is not older than this code.
 
-    Workers are counted but not asked for. Tasks wait safely in the database while there are none; taking the API away
-    as well would turn a delay into an outage.
+    Workers are counted, those that do not die all the time, but not asked for. Tasks wait safely in the database while
+    there are none; taking the API away as well would turn a delay into an outage.
     """
     schema.check()
-    workers = ask(status.count_live_workers, seconds=app_settings().lease_seconds)
+    workers = ask(status.count_ready_workers, seconds=app_settings().lease_seconds)
     return {"status": "ready", "workers": workers}

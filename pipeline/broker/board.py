@@ -16,8 +16,9 @@ from typing import NamedTuple, Self
 #: Task id (0: free), run, when it began and when it must have ended (0: never), both on the machine's monotonic clock.
 _SLOT = struct.Struct("qqdd")
 _ID = struct.Struct("q")
-#: In front of the slots: the id of the worker that the process is.
-_HEADER = struct.Struct("q")
+#: In front of the slots: the worker that the process is, and how many processes in its place died young, one after the
+#: other.
+_HEADER = struct.Struct("qq")
 
 
 class Entry(NamedTuple):
@@ -40,11 +41,13 @@ class Board:
         self._free = deque(range(self._slots))
 
     @classmethod
-    def create(cls, threads: int) -> Self:
+    def create(cls, threads: int, crashes: int = 0) -> Self:
         """Make a board for a process of so many threads; some more slots are for threads that replace dead ones."""
         file = _nameless_file()
         os.truncate(file, _offset(2 * threads + 8))
-        return cls(file)
+        board = cls(file)
+        _HEADER.pack_into(board._memory, 0, 0, crashes)
+        return board
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -54,12 +57,18 @@ class Board:
     @property
     def worker_id(self) -> int:
         """The worker that the process is; 0 if it is none: not yet, or not any more."""
-        (worker_id,) = _HEADER.unpack_from(self._memory)
-        return int(worker_id)
+        worker_id: int = _HEADER.unpack_from(self._memory)[0]
+        return worker_id
 
     @worker_id.setter
     def worker_id(self, worker_id: int) -> None:
-        _HEADER.pack_into(self._memory, 0, worker_id)
+        _ID.pack_into(self._memory, 0, worker_id)
+
+    @property
+    def crashes(self) -> int:
+        """How many processes in the place of this one died young, one after the other."""
+        crashes: int = _HEADER.unpack_from(self._memory)[1]
+        return crashes
 
     # --- in the process -----------------------------------------------------------------------------------------------
 

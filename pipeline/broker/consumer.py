@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.broker import Consumer, MessageProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from queue import PriorityQueue
 
     from dramatiq import Message
 
@@ -35,6 +38,7 @@ class TaskProxy(MessageProxy):
         eta: float,
         claim_id: int,
         is_gated: bool = False,
+        losses: int = 0,
         inbox: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -53,6 +57,8 @@ class TaskProxy(MessageProxy):
         self.claim_id = claim_id
         #: Whether the run may hold what others wait for.
         self.is_gated = is_gated
+        #: How often the task has lost its process since it was enqueued.
+        self.losses = losses
         #: The dramatiq-pg inbox (schema, prefix) at which the result is awaited, for an adopted task.
         self.inbox = inbox
         self.started_at: float | None = None
@@ -74,6 +80,15 @@ class TaskProxy(MessageProxy):
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+
+def unstarted(queue: PriorityQueue[tuple[int, TaskProxy]]) -> Iterator[TaskProxy]:
+    """Take what waits in a worker out of its threads' reach."""
+    with suppress(Empty):
+        while True:
+            _, proxy = queue.get_nowait()
+            queue.task_done()
+            yield proxy
 
 
 class QueueFacade(Consumer):

@@ -11,20 +11,20 @@ import random
 import threading
 import time
 from collections import deque
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
 from pipeline.broker.cancels import Cancels
+from pipeline.broker.claimed import as_proxy
 from pipeline.broker.claims import Claims
-from pipeline.broker.consumer import TaskProxy
+from pipeline.broker.consumer import TaskProxy, unstarted
 from pipeline.broker.floors import Floors
+from pipeline.broker.handover import Handover
 from pipeline.broker.identity import Identity
-from pipeline.broker.messages import decode, is_adopted
 from pipeline.broker.outcome import Conclusion, as_arguments, given_back, lost, refused
 from pipeline.broker.pace import Pace, Turns
+from pipeline.broker.solitary import Solitary
 from pipeline.broker.thread_watch import ThreadWatch
 from pipeline.errors import LeaseLost, PipelineError
 from pipeline.logger import get_logger
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dramatiq import Worker
 
     from pipeline.broker.broker import PostgresBroker
+    from pipeline.broker.handover import Item
     from pipeline.store.workers import Lane
 
 #: Outcomes written in one statement, at most.
@@ -57,16 +58,19 @@ class Hub(threading.Thread):
         self._settings = broker.settings
         self._identity = Identity(broker, worker.worker_threads)
         self._threads = ThreadWatch(worker)
-        self._inbox: SimpleQueue[TaskProxy | Conclusion | None] = SimpleQueue()
+        self._inbox = Handover()
         self._pending: deque[Conclusion] = deque()
         self._held: dict[int, TaskProxy] = {}
         #: Runs taken from us by a rescue that still occupy a thread.
         self._lost: set[TaskProxy] = set()
+        self._solitary = Solitary(self._settings.max_losses)
         self._claims = Claims()
         self._cancels = Cancels(broker.interrupter)
         self._lanes: dict[int, Lane] = {}
         self._queues: set[str] = set()
         self._is_claiming = True
+        #: Set when somebody wants this worker to claim nothing more and to end.
+        self.is_draining = False
         #: No more runs than so many are claimed; 0: as many as there are.
         self.max_runs = 0
         self._is_finishing = threading.Event()
@@ -184,16 +188,17 @@ class Hub(threading.Thread):
         claimed = 0
         if batch or want > 0 or self._claims.done:
             claimed = self._exchange(batch, want)
+        self._attend_solitary()
         if now >= self._next_beat:
             self._beat()
         self._tick_if_due()
         self._cancels.look_if_due(self._held.values(), self._identity.cancel_requests)
         self._take_in(self._rest(worked=bool(batch or claimed), is_full=claimed == want > 0))
 
-    def _rest(self, *, worked: bool, is_full: bool) -> list[TaskProxy | Conclusion | None]:
+    def _rest(self, *, worked: bool, is_full: bool) -> list[Item]:
         """Wait for whatever comes first: an outcome, a wake-up, the time to look again."""
         if self._pending or is_full:
-            return self._drain()
+            return self._inbox.drain()
         if worked:
             self._poll_seconds = _SHORTEST_POLL_SECONDS
         seconds = random.uniform(0.5, 1.0) * self._poll_seconds  # noqa: S311
@@ -203,23 +208,13 @@ class Hub(threading.Thread):
             self._give_back_unstarted()
         return self._wait(seconds)
 
-    def _wait(self, seconds: float) -> list[TaskProxy | Conclusion | None]:
-        try:
-            first = self._inbox.get(timeout=max(seconds, 0.0005))
-        except Empty:
-            return []
-        if first is None:
+    def _wait(self, seconds: float) -> list[Item]:
+        items = self._inbox.wait(seconds)
+        if None in items:
             self._poll_seconds = _SHORTEST_POLL_SECONDS
-        return [first, *self._drain()]
-
-    def _drain(self) -> list[TaskProxy | Conclusion | None]:
-        items: list[TaskProxy | Conclusion | None] = []
-        with suppress(Empty):
-            while len(items) < 2 * _BATCH:
-                items.append(self._inbox.get_nowait())
         return items
 
-    def _take_in(self, items: Iterable[TaskProxy | Conclusion | None]) -> None:
+    def _take_in(self, items: Iterable[Item]) -> None:
         """Turn what the threads handed over into outcomes to write."""
         for item in items:
             if item is None:
@@ -245,7 +240,9 @@ class Hub(threading.Thread):
     # --- claim --------------------------------------------------------------------------------------------------------
 
     def _want(self) -> int:
-        if not self._is_claiming or self._is_finishing.is_set() or not self._claimable():
+        if not self._is_claiming or self._is_finishing.is_set() or self._solitary.reserves(self._held):
+            return 0
+        if not self._claimable():
             return 0
         room = self._pace.target() - len(self._held) - len(self._lost)
         if self.max_runs:
@@ -311,38 +308,28 @@ class Hub(threading.Thread):
             self._lane(row[4])  # may ask the database: before any of them counts as held
         self._claims.open(row[0] for row in rows)
         for row in rows:
-            proxy, error = self._proxy(row)
+            proxy, error = as_proxy(row, self._lane(row[4]), self._broker)
             self._held[proxy.id] = proxy
             if error is not None:
                 log.error("task.refused", task_id=proxy.message_id, actor=proxy.actor_name, error=str(error))
                 self._inbox.put(refused(proxy, error))
-            elif self._is_claiming:
-                self._worker.work_queue.put((proxy.priority, proxy))
-            else:  # told to stop while the claim was on its way
+            elif not self._is_claiming:  # told to stop while the claim was on its way
                 self.give_back(proxy)
-        if not self._is_claiming:
+            elif not self._solitary.takes(proxy):
+                self._begin(proxy)
+        if not self._is_claiming or self._solitary.waiting:
             self._give_back_unstarted()
 
-    def _proxy(self, row: Any) -> tuple[TaskProxy, Exception | None]:
-        claim_id, task_id, run, attempt, lane_id, eta, message_id, actor, payload, patch, is_gated = row
-        lane = self._lane(lane_id)
-        error: Exception | None = None
-        try:
-            message = decode(message_id, lane.queue, actor, payload, patch)
-            self._broker.get_actor(actor)
-        except Exception as broken:  # noqa: BLE001 - whatever the decoder raises; the task fails with it
-            error = broken
-            message = decode(message_id or "", lane.queue, actor or "", "{}", None)
-        where = {
-            "id": task_id,
-            "run": run,
-            "attempt": attempt,
-            "lane_id": lane_id,
-            "claim_id": claim_id,
-            "is_gated": is_gated,
-        }
-        inbox = self._broker.inbox if is_adopted(payload) else None
-        return TaskProxy(message, priority=lane.priority, eta=eta, inbox=inbox, **where), error
+    def _begin(self, proxy: TaskProxy) -> None:
+        self._worker.work_queue.put((proxy.priority, proxy))
+
+    def _attend_solitary(self) -> None:
+        """Let a task begin that must be alone, once it is and the outcomes of the others are safe."""
+        for proxy in self._solitary.dismissed(everyone=not self._is_claiming):
+            self.give_back(proxy)
+        if not self._pending and not self._lost and (proxy := self._solitary.next(self._held)) is not None:
+            log.info("task.alone", task_id=proxy.message_id, losses=proxy.losses)
+            self._begin(proxy)
 
     def _lane(self, lane_id: int) -> Lane:
         if lane_id not in self._lanes:
@@ -351,12 +338,8 @@ class Hub(threading.Thread):
 
     def _give_back_unstarted(self) -> None:
         """Take tasks that wait in this process out of the threads' reach."""
-        queue = self._worker.work_queue
-        with suppress(Empty):
-            while True:
-                _, proxy = queue.get_nowait()
-                queue.task_done()
-                self.give_back(proxy)
+        for proxy in unstarted(self._worker.work_queue):
+            self.give_back(proxy)
 
     # --- the worker's life --------------------------------------------------------------------------------------------
 
@@ -371,13 +354,20 @@ class Hub(threading.Thread):
         self._give_back_unstarted()
         self._lost |= {proxy for proxy in self._held.values() if proxy.started_at is not None}
         self._held.clear()
+        self._solitary.forget()
         self._claims.clear()
         self._pending.clear()
         self._identity.forget()
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self._settings.beat_seconds
-        self._identity.beat([proxy.id for proxy in self.running()], self._claimable())
+        running = None
+        if not self._broker.runner.is_shown:
+            running = {proxy.id: time.monotonic() - (proxy.started_at or 0) for proxy in self.running()}
+        self.is_draining = not self._identity.beat(running, self._claimable()) or self.is_draining
+        if self.is_draining and self._is_claiming:
+            log.info("worker.draining", worker_id=self.worker_id)
+            self.stop_claiming()
 
     def _tick_if_due(self) -> None:
         """Once a second, also while the database is away: time limits, and threads that are gone."""
@@ -386,7 +376,7 @@ class Hub(threading.Thread):
             return
         self._next_tick = now + _TICK_SECONDS
         self._broker.interrupter.check_limits()
-        for proxy in self._threads.dropped(self._held.values()):
+        for proxy in self._threads.dropped(set(self._held.values()).difference(self._solitary.waiting)):
             self.put(proxy)  # with what it concluded, if it came so far
         self._threads.replace(is_needed=self._is_claiming)
 

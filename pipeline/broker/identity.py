@@ -18,7 +18,7 @@ from pipeline.logger import get_logger
 from pipeline.store import cancels, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
@@ -97,6 +97,7 @@ class Identity:
                 pid=os.getpid(),
                 threads=self._threads,
                 queues=queues,
+                crashes=self._broker.runner.crashes,
             )
         self._broker.runner.work_as(self.worker_id)
         self._session = 1
@@ -117,15 +118,20 @@ class Identity:
                 raise LeaseLost from error
             raise
 
-    def beat(self, running: Iterable[int], queues: Iterable[str]) -> None:
-        """Tell that the worker lives and what runs in it.
+    def beat(self, running: Mapping[int, float] | None, queues: Iterable[str]) -> bool:
+        """Tell that the worker lives and what runs in it since how many seconds; None if its master tells that.
+
+        Returns:
+            Whether it may go on; False if somebody wants it to claim nothing more.
 
         Raises:
             LeaseLost: It was declared dead.
         """
         with self._cursor() as cursor:
-            if not workers.beat(self._broker.sql, cursor, self.worker_id, running, sorted(queues)):
-                raise LeaseLost
+            told = workers.beat(self._broker.sql, cursor, self.worker_id, running, sorted(queues))
+        if told is None:
+            raise LeaseLost
+        return told == "alive"
 
     def cancel_requests(self, ids: Iterable[int]) -> Collection[int]:
         """Tell which of these tasks somebody asked to end."""

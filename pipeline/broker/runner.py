@@ -53,6 +53,16 @@ class Runner:
         """Note from now on who works here, what runs, and until when it may."""
         self._board = board
 
+    @property
+    def is_shown(self) -> bool:
+        """Tell whether a master sees what runs."""
+        return self._board is not None
+
+    @property
+    def crashes(self) -> int:
+        """How many processes in the place of this one died young, one after the other, as its master knows."""
+        return 0 if self._board is None else self._board.crashes
+
     def work_as(self, worker_id: int) -> None:
         """Note which worker this process is, before anything is claimed in its name; 0: none."""
         if self._board is not None:

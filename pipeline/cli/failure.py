@@ -17,6 +17,7 @@ from pipeline.errors import (
     QueueUnknown,
     SchemaOutdated,
     TaskNotFound,
+    WorkerUnknown,
 )
 
 #: The first class that an error is an instance of decides.
@@ -30,6 +31,7 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (QueueUnknown, 5),
     (ActorUnknown, 5),
     (GateUnknown, 5),
+    (WorkerUnknown, 5),
     (PipelineError, 1),
     (psycopg2.Error, 1),
 )

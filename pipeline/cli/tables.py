@@ -17,7 +17,14 @@ from pipeline.store.gates import GateRow
 from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
 
-_COLOURS = {"running": "cyan", "succeeded": "green", "failed": "red", "alive": "green", "dead": "red"}
+_COLOURS = {
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "red",
+    "alive": "green",
+    "draining": "cyan",
+    "dead": "red",
+}
 
 
 def show(*tables: Table) -> None:
@@ -70,7 +77,17 @@ def worker_table(rows: Iterable[WorkerRow]) -> Table:
     for row in rows:
         process = f"{row.pid}@{row.host}"
         counts = (row.threads, row.running, row.claimed)
-        _add(table, row.worker_id, row.state, process, *counts, _when(row.beat_at), ", ".join(row.queues))
+        state = "draining" if row.state == "alive" and row.drain_at is not None else row.state
+        _add(table, row.worker_id, state, process, *counts, _when(row.beat_at), ", ".join(row.queues))
+    return table
+
+
+def running_table(rows: Iterable[WorkerRow]) -> Table:
+    """One line per task that runs, the oldest of each worker first."""
+    table = _table("running", ["worker", "task", "actor", "seconds"], ids=1, numbers=(0, 3))
+    for row in rows:
+        for task in row.tasks:
+            _add(table, row.worker_id, task["task_id"], task["actor"], task["seconds"])
     return table
 
 

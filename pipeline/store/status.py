@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.states import FINAL_STATES, Outcome, TaskState
 from pipeline.store.tasks import TaskRow, as_task
@@ -76,6 +77,14 @@ class WorkerRow:
     running: int
     #: Tasks it has taken, started or not.
     claimed: int
+    #: Processes in its place that had died young before it, one after the other.
+    crashes: int
+    #: When somebody wanted it to claim nothing more and to end.
+    drain_at: datetime | None
+    drained_by: str | None
+    drain_reason: str | None
+    #: What runs in it, the oldest first: task_id, actor, started_at, seconds.
+    tasks: list[dict[str, Any]]
 
 
 def newest(
@@ -127,11 +136,11 @@ def queues(sql: Mapping[str, str], cursor: Cursor) -> list[QueueRow]:
 def workers(sql: Mapping[str, str], cursor: Cursor) -> list[WorkerRow]:
     """List the workers that are alive, then those that ended within the last hour."""
     cursor.execute(sql["workers"])
-    return [WorkerRow(*row) for row in cursor.fetchall()]
+    return [WorkerRow(*(*columns, json.loads(tasks))) for *columns, tasks in cursor.fetchall()]
 
 
-def count_live_workers(sql: Mapping[str, str], cursor: Cursor, *, seconds: float) -> int:
-    """Count the workers that were heard of within the last seconds."""
-    cursor.execute(sql["count_live_workers"], {"seconds": seconds})
+def count_ready_workers(sql: Mapping[str, str], cursor: Cursor, *, seconds: float, host: str | None = None) -> int:
+    """Count the workers (of one host) that were heard of within the last seconds and do not die all the time."""
+    cursor.execute(sql["count_ready_workers"], {"seconds": seconds, "host": host})
     (count,) = cursor.fetchone() or (0,)
     return int(count)

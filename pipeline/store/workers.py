@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,13 +30,12 @@ class Lane:
 
 
 def register(
-    sql: Mapping[str, str], cursor: Cursor, *, host: str, pid: int, threads: int, queues: Sequence[str]
+    sql: Mapping[str, str], cursor: Cursor, *, host: str, pid: int, threads: int, queues: Sequence[str], crashes: int
 ) -> int:
     """Register a worker with the session of this cursor; return its id, new at every start."""
     cursor.execute(sql["own_backend"])
-    backends = [_value(cursor)]
-    row = {"host": host, "pid": pid, "threads": threads, "queues": list(queues), "backends": backends}
-    cursor.execute(sql["register_worker"], row)
+    row = {"host": host, "pid": pid, "threads": threads, "queues": list(queues), "crashes": crashes}
+    cursor.execute(sql["register_worker"], row | {"backends": [_value(cursor)]})
     value: int = _value(cursor)
     return value
 
@@ -50,11 +50,43 @@ def register_backend(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> 
     cursor.execute(sql["register_backend"], {"worker": worker_id})
 
 
-def beat(sql: Mapping[str, str], cursor: Cursor, worker_id: int, running: Iterable[int], queues: Iterable[str]) -> bool:
-    """Tell that the worker lives; False if it was declared dead."""
-    cursor.execute(sql["beat_worker"], {"worker": worker_id, "running": list(running), "queues": list(queues)})
-    value: bool = _value(cursor)
+def beat(
+    sql: Mapping[str, str], cursor: Cursor, worker_id: int, running: Mapping[int, float] | None, queues: Iterable[str]
+) -> str | None:
+    """Tell that the worker lives and what has begun in it (task id: seconds ago); None for what its master tells.
+
+    Returns:
+        ``alive``, or ``draining`` if it shall claim nothing more; None if it was declared dead.
+    """
+    ids, seconds = (None, None) if running is None else (list(running), list(running.values()))
+    cursor.execute(
+        sql["beat_worker"], {"worker": worker_id, "running": ids, "seconds": seconds, "queues": list(queues)}
+    )
+    value: str | None = _value(cursor)
     return value
+
+
+def tell_running(sql: Mapping[str, str], cursor: Cursor, running: Mapping[int, Mapping[int, float]]) -> None:
+    """Tell what has begun in several workers (worker id: task id: seconds ago), as their master sees it."""
+    rows = [
+        {"worker": worker_id, "ids": list(runs), "seconds": list(runs.values())} for worker_id, runs in running.items()
+    ]
+    cursor.execute(sql["tell_running"], {"runs": json.dumps(rows)})
+
+
+def drain(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    worker_ids: Iterable[int] | None,
+    host: str | None,
+    *,
+    who: str,
+    reason: str,
+) -> dict[int, str | None]:
+    """Let workers claim nothing more and end; see ``drain_workers_v1``."""
+    ids = None if worker_ids is None else list(worker_ids)
+    cursor.execute(sql["drain_workers"], {"workers": ids, "host": host, "who": who, "reason": reason})
+    return dict(cursor.fetchall())
 
 
 def exchange(sql: Mapping[str, str], cursor: Cursor, arguments: Mapping[str, Any]) -> list[Any]:
@@ -98,11 +130,28 @@ def watch(sql: Mapping[str, str], cursor: Cursor) -> list[WatchedWorker]:
     return [WatchedWorker(*row) for row in cursor.fetchall()]
 
 
-def rescue(sql: Mapping[str, str], cursor: Cursor, worker: WatchedWorker, max_losses: int) -> int | None:
-    """Declare a worker dead and take back what it held; None if it beats after all."""
-    cursor.execute(sql["rescue_worker"], {"worker": worker.worker_id, "beat": worker.beat, "max_losses": max_losses})
+def rescue(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    worker: WatchedWorker,
+    max_losses: int,
+    started: Iterable[int] | None = None,
+) -> int | None:
+    """Declare a worker dead and take back what it held; None if it beats after all.
+
+    What had begun in it (``started``; None if nobody knows: all of it) counts as lost.
+    """
+    ids = None if started is None else list(started)
+    who = {"worker": worker.worker_id, "beat": worker.beat}
+    cursor.execute(sql["rescue_worker"], {**who, "max_losses": max_losses, "started": ids})
     value: int | None = _value(cursor)
     return value
+
+
+def is_drained(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> bool:
+    """Tell whether somebody wanted this worker to end."""
+    cursor.execute(sql["is_worker_drained"], {"worker": worker_id})
+    return bool(_value(cursor))
 
 
 def end_backends(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> int:

@@ -6,7 +6,7 @@ again, too.
 
 After ``max_tasks`` tasks, over ``max_memory_mb``, and at SIGHUP it leaves: it tells the master, which starts a
 successor at once, claims nothing more, gives back what it has not started, and ends when the last of its tasks has
-ended by itself.
+ended by itself. It does the same when somebody drains it, and then it has no successor.
 
 SIGUSR1: it logs what runs in it.
 """
@@ -146,6 +146,8 @@ def _work_until_told(broker: PostgresBroker, plan: Plan, signals: Signals) -> st
 
 def _reason_to_leave(broker: PostgresBroker, plan: Plan) -> str | None:
     hub = broker.hub
+    if hub.is_draining:
+        return "drained"
     if hub.needs_recycling:
         return "a thread died"
     if not hub.is_alive():
@@ -169,7 +171,7 @@ def _finish_tasks(broker: PostgresBroker, signals: Signals, reporter: Reporter) 
     When asked to stop, stop.
     """
     broker.hub.stop_claiming()
-    reporter.leaving()
+    reporter.leaving(is_drained=broker.hub.is_draining)
     while broker.hub.is_alive() and not broker.hub.is_idle:
         arrived = signals.wait(_LOOK_SECONDS)
         if not STOP_SET.isdisjoint(arrived):

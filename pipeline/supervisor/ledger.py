@@ -43,13 +43,14 @@ class Ledger:
         self._sql = load(settings.schema_name)
         self._max_losses = settings.max_losses
 
-    def rescue(self, worker_id: int) -> None:
-        """Let the tasks of a process that died run elsewhere at once, counted as lost. Tried once."""
+    def rescue(self, worker_id: int, began: Iterable[Entry]) -> None:
+        """Let the tasks of a process that died run elsewhere at once. What had begun counts as lost. Tried once."""
+        started = [entry.id for entry in began]
 
         def rescue(sql: Mapping[str, str], cursor: Cursor) -> int | None:
             for watched in workers.watch(sql, cursor):
                 if watched.worker_id == worker_id:
-                    return workers.rescue(sql, cursor, watched, self._max_losses)
+                    return workers.rescue(sql, cursor, watched, self._max_losses, started)
             return None
 
         if (lost := self._say(rescue, "worker.not_rescued")) is not None:
@@ -64,6 +65,11 @@ class Ledger:
         runs = [(entry.id, entry.run) for entry in overdue]
         end = partial(workers.end_killed, worker_id=worker_id, runs=runs, verdict=VERDICT_TIME_LIMIT)
         return self._say(end, "worker.not_ended", within=_RELEASE_SECONDS) is not None
+
+    def is_drained(self, worker_id: int) -> bool:
+        """Tell whether nobody shall take the place of a process that died before it could say so itself."""
+        drained = partial(workers.is_drained, worker_id=worker_id)
+        return bool(self._say(drained, "worker.not_found"))
 
     def _say(self, statement: Statement, complaint: str, *, within: float = 0) -> int | None:
         """Run a statement, again while the sessions of a process that was killed still hold their locks."""

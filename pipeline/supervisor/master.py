@@ -1,11 +1,13 @@
 """The master: starts the worker processes, replaces those that die, passes a stop on.
 
-It imports no actor and waits for no database, so there is nothing in it that a task could harm. The first
-process starts alone: if it cannot work at all, that is said once and everything ends; if it works, the others follow.
+It imports no actor, and waits for no database while its processes work, so there is nothing in it that a task could
+harm. The first process starts alone: if it cannot work at all, that is said once and everything ends; if it works, the
+others follow.
 
 A process that has worked enough leaves: its seat is taken by a successor at once, while it finishes its tasks. SIGHUP
 lets one after the other leave so, each when the successor of the one before works; with new code that cannot be loaded,
 the rest stay. SIGUSR1 lets every process log what runs in it.
+A process that was drained has no successor; when all are, the master ends.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from pipeline.logger import get_logger
 from pipeline.settings import environment
 from pipeline.supervisor.forced_ends import ForcedEnds
 from pipeline.supervisor.ledger import Ledger
+from pipeline.supervisor.orphans import Orphans
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan
 from pipeline.supervisor.process import Process, describe, start
 from pipeline.supervisor.report import Receiver
 from pipeline.supervisor.signals import REQUESTS, STOP, Signals
+from pipeline.supervisor.teller import Teller
 
 if TYPE_CHECKING:
     from pipeline.broker.board import Entry
@@ -54,6 +58,8 @@ class _Child:
     started_at: float = field(default_factory=time.monotonic)
     #: When it will be killed, since a run of it does not end.
     condemned_at: float | None = None
+    #: What it held was given back already.
+    is_settled: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +79,8 @@ class Master:
         self._url = url
         self._settings = settings
         self._ledger = Ledger(url, settings)
+        self._teller = Teller(url, settings)
+        self._orphans = Orphans()
         self._seats = [_Seat() for _ in range(processes)]
         #: Processes that finish their tasks and then end.
         self._leaving: list[_Child] = []
@@ -90,6 +98,7 @@ class Master:
         """Run until asked to stop; return the exit status."""
         with Signals(*STOP, *REQUESTS, signal.SIGCHLD) as signals:
             self._forced.start()
+            self._teller.start()
             try:
                 while not self._is_over():
                     self._start_due()
@@ -99,9 +108,11 @@ class Master:
                     self._obey(arrived)
                     self._roll()
                     self._enforce_limits()
+                    self._teller.show(child.board for child in self._children)
             finally:
                 self._kill()
                 self._forced.stop()
+                self._teller.stop()
         log.info("supervisor.stopped", status=self._status)
         return self._status
 
@@ -116,7 +127,8 @@ class Master:
         return self._deadline is not None
 
     def _is_over(self) -> bool:
-        return self._is_stopping and not self._children
+        """Tell whether nothing is left to do: we were asked to stop, or every process was drained."""
+        return (self._is_stopping or not self._seats) and not self._children
 
     def _open_files(self) -> list[int]:
         return [child.receiver.file for child in self._children if child.receiver.is_open]
@@ -140,37 +152,43 @@ class Master:
         now = time.monotonic()
         for seat in self._wanted():
             if seat.child is None and seat.due <= now:
-                seat.child = self._start()
+                seat.child = self._start(seat.quick_deaths)
 
-    def _start(self) -> _Child:
+    def _start(self, crashes: int) -> _Child:
         receiver = Receiver()
-        board = Board.create(self._plan.threads)
+        board = Board.create(self._plan.threads, crashes)
         files = [receiver.other_end, board.file]
         process = start(self._plan.command(*files), environment(database_url=self._url), files)
         receiver.hand_over()
         return _Child(process, receiver, board)
 
     def _listen(self) -> None:
-        for child in self._children:
-            child.receiver.read()
-            self._has_worked = self._has_worked or child.receiver.is_working
-        for seat in self._seats:
-            if seat.child is not None and seat.child.receiver.is_leaving:
-                self._leaving.append(seat.child)
-                seat.child, seat.due = None, time.monotonic()
+        for each in self._children:
+            each.receiver.read()
+            self._has_worked = self._has_worked or each.receiver.is_working
+        for seat in list(self._seats):
+            if (child := seat.child) is not None and child.receiver.is_leaving:
+                self._leaving.append(child)
+                seat.child, seat.due, seat.quick_deaths = None, time.monotonic(), 0
+                if child.receiver.is_drained:
+                    self._seats.remove(seat)
 
     # --- death ----------------------------------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        for seat in self._seats:
+        for seat in list(self._seats):
             if (child := seat.child) is not None and child.process.poll() is not None:
                 seat.child = None
+                worker_id = child.board.worker_id
                 self._bury(child)
-                if not self._is_stopping:
+                if worker_id and not self._is_stopping and self._ledger.is_drained(worker_id):
+                    self._seats.remove(seat)
+                elif not self._is_stopping:
                     self._plan_successor(seat, child)
         for child in [each for each in self._leaving if each.process.poll() is not None]:
             self._leaving.remove(child)
             self._bury(child)
+        self._orphans.reap([child.process.pid for child in self._children])
 
     def _bury(self, child: _Child) -> None:
         """Let the tasks that a process held when it died run elsewhere."""
@@ -180,8 +198,8 @@ class Master:
         if status == EXIT_UNUSABLE and not self._has_worked:
             self._status = status
             self._stop()
-        if child.board.worker_id:
-            self._ledger.rescue(child.board.worker_id)
+        if child.board.worker_id and not child.is_settled:
+            self._ledger.rescue(child.board.worker_id, child.board.entries())
         child.board.close()
 
     def _plan_successor(self, seat: _Seat, child: _Child) -> None:
@@ -226,8 +244,7 @@ class Master:
 
     def _settle(self, child: _Child, overdue: Iterable[Entry] = ()) -> None:
         """Let what a process held wait again that was killed by us: that is no loss."""
-        if child.board.worker_id and self._ledger.end_killed(child.board.worker_id, overdue):
-            child.board.worker_id = 0  # nothing is left to rescue
+        child.is_settled = child.board.worker_id > 0 and self._ledger.end_killed(child.board.worker_id, overdue)
 
     # --- stop -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 _WORKING = b"working"
 _LEAVING = b"leaving"
+_DRAINED = b"drained"
 
 
 class Reporter:
@@ -20,9 +21,9 @@ class Reporter:
         """Tell that this process has what it needs, and works."""
         self._tell(_WORKING)
 
-    def leaving(self) -> None:
-        """Tell that this process claims nothing more and ends when its tasks are done."""
-        self._tell(_LEAVING)
+    def leaving(self, *, is_drained: bool = False) -> None:
+        """Tell that this process claims nothing more and ends when its tasks are done; drained, without a successor."""
+        self._tell(_DRAINED if is_drained else _LEAVING)
 
     def _tell(self, word: bytes) -> None:
         with suppress(OSError):  # no master is left to hear it
@@ -38,6 +39,8 @@ class Receiver:
         self.is_open = True
         self.is_working = False
         self.is_leaving = False
+        #: Nobody shall take its place.
+        self.is_drained = False
         self._rest = b""
 
     @property
@@ -55,7 +58,8 @@ class Receiver:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 self.is_working = self.is_working or line == _WORKING
-                self.is_leaving = self.is_leaving or line == _LEAVING
+                self.is_drained = self.is_drained or line == _DRAINED
+                self.is_leaving = self.is_leaving or line in {_LEAVING, _DRAINED}
 
     def _read_some(self) -> bytes:
         try:

@@ -26,7 +26,7 @@ BEGIN
     IF 'l' = ANY (p_outcomes) THEN
         -- As rescue_v1 does it: the first loss runs again at once, a task that is lost again waits longer each time.
         FOR v_row IN
-            SELECT u.i, (SELECT count(*) FROM attempt a WHERE a.task_id = u.id AND a.run < u.run AND a.outcome = 'l') AS losses,
+            SELECT u.i, count_losses(u.id) AS losses,
                    (u.extra->>'max_losses')::int AS most
               FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_outcomes), json_array_elements(p_extra))
                    WITH ORDINALITY AS u(id, run, outcome, extra, i)

@@ -14,7 +14,8 @@
 -- rows that are dead but cannot be removed; never later than two seconds ago, whatever is passed.
 --
 -- The first row returned is a header: claim_id (NULL if nothing was claimed) and, in eta, the
--- milliseconds it took to find and take the rows. Then one row per claimed task; message_id is NULL if its payload is gone.
+-- milliseconds it took to find and take the rows. Then one row per claimed task; message_id is NULL if its payload is gone,
+-- losses tells how often the task has lost its process since it was last enqueued.
 --
 -- The planner settings are part of the contract: plans are cached while ready swings between empty
 -- and ten million rows, and every statement here has exactly one good plan. (jit: before PostgreSQL 18
@@ -27,7 +28,7 @@ CREATE OR REPLACE FUNCTION exchange_v1(
     p_queues text[], p_want int, p_floor_lanes int[], p_floors float8[], p_turn int DEFAULT NULL
 ) RETURNS TABLE (
     claim_id bigint, id bigint, run int, attempt int, lane_id int, eta float8,
-    message_id uuid, actor text, payload json, patch json, is_gated boolean
+    message_id uuid, actor text, payload json, patch json, is_gated boolean, losses int
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp
 SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
@@ -130,13 +131,13 @@ BEGIN
 
     RETURN QUERY SELECT v_claim, NULL::bigint, NULL::int, NULL::int, NULL::int,
                         v_ms,
-                        NULL::uuid, NULL::text, NULL::json, NULL::json, NULL::boolean;
+                        NULL::uuid, NULL::text, NULL::json, NULL::json, NULL::boolean, NULL::int;
     IF v_claim IS NULL THEN
         RETURN;
     END IF;
     RETURN QUERY
         SELECT v_claim, u.id, u.run, 1, u.lane, extract(epoch FROM u.eta)::float8, t.message_id, t.actor, t.payload, NULL::json,
-               t.keys IS NOT NULL OR u.id = ANY (v_gated)
+               t.keys IS NOT NULL OR u.id = ANY (v_gated), 0
           FROM unnest(v_ids, v_runs, v_lanes, v_etas) AS u(id, run, lane, eta)
           JOIN task t ON t.id = u.id
          WHERE u.run = 1;
@@ -146,7 +147,7 @@ BEGIN
         RETURN QUERY
             SELECT v_claim, u.id, u.run, 1 + coalesce(h.attempt, 0), u.lane, extract(epoch FROM u.eta)::float8,
                    coalesce(t.message_id, c.message_id), coalesce(t.actor, c.actor), coalesce(t.payload, c.payload), h.patch,
-                   coalesce(t.keys, c.keys) IS NOT NULL OR u.id = ANY (v_gated)
+                   coalesce(t.keys, c.keys) IS NOT NULL OR u.id = ANY (v_gated), count_losses(u.id)
               FROM unnest(v_ids, v_runs, v_lanes, v_etas) AS u(id, run, lane, eta)
               LEFT JOIN task t ON t.id = u.id
               LEFT JOIN task_carry c ON c.id = u.id

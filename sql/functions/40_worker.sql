@@ -2,11 +2,12 @@
 -- Every change of state or session locks the row FOR UPDATE first and updates it in the same
 -- transaction: a bare UPDATE of these columns would not be seen by an exchange's FOR KEY SHARE.
 
-CREATE OR REPLACE FUNCTION register_worker_v1(p_host text, p_pid int, p_threads int, p_queues text[], p_backends text[])
-RETURNS bigint
+CREATE OR REPLACE FUNCTION register_worker_v1(
+    p_host text, p_pid int, p_threads int, p_queues text[], p_backends text[], p_crashes int DEFAULT 0
+) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    INSERT INTO worker (host, pid, threads, queues, backends)
-    VALUES (p_host, p_pid, p_threads, p_queues, p_backends) RETURNING worker_id
+    INSERT INTO worker (host, pid, threads, queues, backends, crashes)
+    VALUES (p_host, p_pid, p_threads, p_queues, p_backends, p_crashes) RETURNING worker_id
 $$;
 
 -- 'pid@start' of the database session that asks: a pid alone would be reused.
@@ -23,15 +24,40 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
      WHERE worker_id = p_worker AND state = 'a' AND p_backend <> ALL (backends)
 $$;
 
--- Tell that the worker lives. False: it was declared dead, or stopped.
-CREATE OR REPLACE FUNCTION beat_v1(p_worker bigint, p_running bigint[], p_queues text[]) RETURNS boolean
+-- Tell that the worker lives, and what has begun in it how many seconds ago; NULL where its master tells that.
+-- NULL: it was declared dead, or stopped. 'draining': somebody wants it to claim nothing more and to end. Else 'alive'.
+CREATE OR REPLACE FUNCTION beat_v1(p_worker bigint, p_running bigint[], p_seconds float8[], p_queues text[]) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_told text;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE worker SET beat = beat + 1, beat_at = clock_timestamp(), queues = p_queues, running = coalesce(p_running, running),
+                      running_since = CASE WHEN p_running IS NULL THEN running_since ELSE ago(p_seconds) END
+     WHERE worker_id = p_worker AND state = 'a'
+    RETURNING CASE WHEN drain_at IS NULL THEN 'alive' ELSE 'draining' END INTO v_told;
+    RETURN v_told;
+END $$;
+
+-- Tell what runs in several workers, as their master sees it: [{"worker": …, "ids": […], "seconds": […]}, …]
+CREATE OR REPLACE FUNCTION tell_running_v1(p_runs json) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    UPDATE worker SET beat = beat + 1, beat_at = clock_timestamp(), running = p_running, queues = p_queues
-     WHERE worker_id = p_worker AND state = 'a';
-    RETURN FOUND;
+    -- In order: two who lock several workers must not wait for each other in a circle.
+    PERFORM FROM worker WHERE worker_id IN (SELECT x.worker FROM json_to_recordset(p_runs) AS x(worker bigint)) AND state = 'a'
+      ORDER BY worker_id FOR NO KEY UPDATE;
+    UPDATE worker w SET running = x.ids, running_since = ago(x.seconds)
+      FROM json_to_recordset(p_runs) AS x(worker bigint, ids bigint[], seconds float8[])
+     WHERE w.worker_id = x.worker AND w.state = 'a';
 END $$;
+
+-- Instants that lie so many seconds back.
+CREATE OR REPLACE FUNCTION ago(p_seconds float8[]) RETURNS timestamptz[]
+LANGUAGE sql VOLATILE AS $$
+    SELECT coalesce(array_agg(clock_timestamp() - u.seconds * interval '1 s' ORDER BY u.i), '{}')
+      FROM unnest(p_seconds) WITH ORDINALITY AS u(seconds, i)
+$$;
 
 -- Conclude those runs of a worker that somebody asked to end: whatever else becomes of its claims leaves them alone.
 CREATE OR REPLACE FUNCTION cancel_claimed(p_worker bigint, p_claims bigint[]) RETURNS void
@@ -161,13 +187,16 @@ $$;
 
 -- Declare a worker dead whose beat is still the one the rescuer watched stand still, and take back
 -- what it held. Runs already concluded are left alone. A task lost p_max_losses times fails as poison.
+-- p_started: the tasks that had begun when it died, NULL if nobody knows. What had not begun has done nothing: it waits
+-- again in its old place, and no loss is counted.
 -- Gives up (55P03) after 100 ms if a stopped process of that worker holds a run between its fence row
 -- and COMMIT, or hangs in an exchange. Returns how many runs were lost; NULL if the worker is not dead after all.
-CREATE OR REPLACE FUNCTION rescue_v1(p_worker bigint, p_beat bigint, p_max_losses int) RETURNS bigint
+CREATE OR REPLACE FUNCTION rescue_v1(p_worker bigint, p_beat bigint, p_max_losses int, p_started bigint[] DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
-    v_lost   bigint[];
+    v_ended  bigint[];
     v_poison bigint[];
+    v_lost   bigint;
 BEGIN
     PERFORM FROM worker WHERE worker_id = p_worker AND beat = p_beat AND state = 'a' FOR UPDATE;
     -- No row at all: deleted by hand. Nothing can be claimed under its id any more.
@@ -179,12 +208,15 @@ BEGIN
     PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
     PERFORM cancel_claimed(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
     WITH gone AS (
-        DELETE FROM claim WHERE worker_id = p_worker RETURNING ids, runs, lanes, claimed_at
+        DELETE FROM claim WHERE worker_id = p_worker RETURNING ids, runs, lanes, etas, claimed_at
     ), held AS (
-        SELECT u.*, gone.claimed_at, h.losses, h.attempts
-          FROM gone, unnest(gone.ids, gone.runs, gone.lanes) AS u(id, run, lane),
-               LATERAL (SELECT count(*) FILTER (WHERE a.outcome = 'l') AS losses, coalesce(max(a.attempt), 0) AS attempts
-                          FROM attempt a WHERE a.task_id = u.id) h
+        SELECT u.*, gone.claimed_at, count_losses(u.id) AS losses, coalesce(u.id = ANY (p_started), true) AS had_begun,
+               coalesce((SELECT max(a.attempt) FROM attempt a WHERE a.task_id = u.id), 0) AS attempts
+          FROM gone, unnest(gone.ids, gone.runs, gone.lanes, gone.etas) AS u(id, run, lane, eta)
+    ), untouched AS (
+        INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, finished_at, next_eta)
+        SELECT h.id, h.run, h.attempts, 'i', p_worker, clock_timestamp(), h.eta FROM held h WHERE NOT h.had_begun
+        ON CONFLICT DO NOTHING RETURNING task_id, run, next_eta
     ), lost AS (
         INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, started_at, finished_at, next_eta, error)
         SELECT h.id, h.run, h.attempts, CASE WHEN h.losses + 1 >= p_max_losses THEN 'f' ELSE 'l' END, p_worker,
@@ -193,16 +225,56 @@ BEGIN
                CASE WHEN h.losses + 1 < p_max_losses THEN clock_timestamp() + (power(2, h.losses) - 1) * interval '1 s' END,
                json_build_object('type', 'WorkerLost', 'reason', CASE WHEN h.losses + 1 >= p_max_losses THEN 'poison' ELSE 'lost' END,
                                  'message', format('worker %s died while it held this task (loss %s)', p_worker, h.losses + 1))
-          FROM held h
+          FROM held h WHERE h.had_begun
         ON CONFLICT DO NOTHING RETURNING task_id, run, next_eta
     ), waiting AS (
         INSERT INTO ready (lane_id, eta, id, run)
-        SELECT h.lane, l.next_eta, h.id, h.run + 1 FROM lost l JOIN held h ON (h.id, h.run) = (l.task_id, l.run)
+        SELECT h.lane, l.next_eta, h.id, h.run + 1
+          FROM (SELECT * FROM lost UNION ALL SELECT * FROM untouched) l JOIN held h ON (h.id, h.run) = (l.task_id, l.run)
          WHERE l.next_eta IS NOT NULL
     )
-    SELECT array_agg(task_id), coalesce(array_agg(task_id) FILTER (WHERE next_eta IS NULL), '{}') INTO v_lost, v_poison FROM lost;
-    PERFORM let_go(v_lost, v_poison, true);
-    RETURN coalesce(cardinality(v_lost), 0);
+    SELECT array_agg(task_id), coalesce(array_agg(task_id) FILTER (WHERE next_eta IS NULL), '{}'), count(*) FILTER (WHERE is_lost)
+      INTO v_ended, v_poison, v_lost
+      FROM (SELECT *, true AS is_lost FROM lost UNION ALL SELECT *, false FROM untouched) e;
+    PERFORM let_go(v_ended, v_poison, true);
+    RETURN v_lost;
+END $$;
+
+-- How often a task has lost its process or its thread since it was last enqueued.
+CREATE OR REPLACE FUNCTION count_losses(p_id bigint) RETURNS int
+LANGUAGE sql STABLE AS $$
+    SELECT count(*)::int FROM attempt
+     WHERE task_id = p_id AND outcome = 'l'
+       AND run > coalesce((SELECT max(run) FROM attempt WHERE task_id = p_id AND outcome IN ('s', 'f', 'c', 'k')), 0)
+$$;
+
+-- Let workers claim nothing more and end once their tasks have: the ones named, or those alive (on one host), with NULL for
+-- the rest of the arguments. They learn it with their next beat. Asking again changes nothing.
+-- Returns the workers that drain; or, if any that was named is not alive, those with what they are instead
+-- ('stopped', 'dead', NULL for an unknown one), and nothing is done.
+CREATE OR REPLACE FUNCTION drain_workers_v1(p_workers bigint[], p_host text, p_who text, p_reason text)
+RETURNS TABLE (worker_id bigint, told text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    v_chosen bigint[];
+BEGIN
+    -- In order: two who lock several workers must not wait for each other in a circle. Locked, a worker that is alive stays so.
+    v_chosen := ARRAY(SELECT w.worker_id FROM worker w
+                       WHERE w.state = 'a' AND (p_workers IS NULL OR w.worker_id = ANY (p_workers))
+                         AND (p_host IS NULL OR w.host = p_host)
+                       ORDER BY w.worker_id FOR NO KEY UPDATE);
+    RETURN QUERY SELECT i, CASE w.state WHEN 's' THEN 'stopped' WHEN 'd' THEN 'dead' END
+                   FROM unnest(p_workers) AS i LEFT JOIN worker w ON w.worker_id = i WHERE i <> ALL (v_chosen);
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    WITH asked AS (
+        UPDATE worker SET drain_at = clock_timestamp(), drained_by = p_who, drain_reason = p_reason
+         WHERE worker_id = ANY (v_chosen) AND drain_at IS NULL RETURNING worker_id
+    )
+    INSERT INTO audit (action, who, reason, worker_id) SELECT 'drain', p_who, p_reason, a.worker_id FROM asked a;
+    RETURN QUERY SELECT i, 'draining' FROM unnest(v_chosen) AS i;
 END $$;
 
 -- End the database sessions a stopped worker still has. Runs with the rights of the caller.

@@ -60,12 +60,16 @@ SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_r
 
 -- name: workers
 -- The workers that are alive, then those that ended within the last hour, the newest first.
-SELECT worker_id, state, host, pid, threads, queues, started_at, beat_at, ended_at, running, claimed
+SELECT worker_id, state, host, pid, threads, queues, started_at, beat_at, ended_at, running, claimed,
+       crashes, drain_at, drained_by, drain_reason, tasks::text
   FROM :"schema".worker_status
  WHERE state = 'alive' OR ended_at > clock_timestamp() - interval '1 hour'
  ORDER BY state <> 'alive', worker_id DESC
 
--- name: count_live_workers
--- How many workers are alive and were heard of within the last seconds.
+-- name: count_ready_workers
+-- How many workers (of one host, if it is named) are alive and were heard of within the last seconds. One whose
+-- predecessors died young, three in a row, does not count before it has lived longer than they did.
 SELECT count(*) FROM :"schema".worker_status
  WHERE state = 'alive' AND beat_at > clock_timestamp() - %(seconds)s * interval '1 s'
+   AND (crashes < 3 OR started_at < clock_timestamp() - interval '30 s')
+   AND host = coalesce(%(host)s, host)

@@ -1,6 +1,6 @@
 -- name: register_worker
 -- A new worker; its id is new at every start.
-SELECT :"schema".register_worker_v1(%(host)s, %(pid)s, %(threads)s, %(queues)s, %(backends)s)
+SELECT :"schema".register_worker_v1(%(host)s, %(pid)s, %(threads)s, %(queues)s, %(backends)s, %(crashes)s)
 
 -- name: register_actors
 -- Announce which actors run here.
@@ -15,8 +15,16 @@ SELECT :"schema".backend_v1()
 SELECT :"schema".register_backend_v1(%(worker)s, :"schema".backend_v1())
 
 -- name: beat_worker
--- Tell that the worker lives; false if it was declared dead.
-SELECT :"schema".beat_v1(%(worker)s, %(running)s::bigint[], %(queues)s::text[])
+-- Tell that the worker lives; 'draining' if it shall end, NULL if it was declared dead.
+SELECT :"schema".beat_v1(%(worker)s, %(running)s::bigint[], %(seconds)s::float8[], %(queues)s::text[])
+
+-- name: tell_running
+-- Tell what runs in several workers, as their master sees it.
+SELECT :"schema".tell_running_v1(%(runs)s)
+
+-- name: drain_workers
+-- Let workers claim nothing more and end; the ones that cannot, if any cannot.
+SELECT worker_id, told FROM :"schema".drain_workers_v1(%(workers)s::bigint[], %(host)s, %(who)s, %(reason)s)
 
 -- name: resume_worker
 -- Begin a new session after a lost connection; NULL if the worker was declared dead.
@@ -36,7 +44,11 @@ SELECT worker_id, beat, sessions FROM :"schema".watch_workers_v1()
 
 -- name: rescue_worker
 -- Take back what a dead worker held; NULL if it is not dead after all.
-SELECT :"schema".rescue_v1(%(worker)s, %(beat)s, %(max_losses)s)
+SELECT :"schema".rescue_v1(%(worker)s, %(beat)s, %(max_losses)s, %(started)s::bigint[])
+
+-- name: is_worker_drained
+-- Whether somebody wanted this worker to end.
+SELECT drain_at IS NOT NULL FROM :"schema".worker WHERE worker_id = %(worker)s
 
 -- name: end_backends
 -- End the database sessions a stopped worker still has.

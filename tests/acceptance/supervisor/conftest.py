@@ -37,8 +37,10 @@ def send(database_url: str, place: Path) -> Iterator[Send]:
     with closing(PostgresBroker(settings=Settings(database_url=database_url))) as broker:
         broker.declare_queue("held")
 
-        def enqueue(name: str, below: str = ".", actor: dramatiq.Actor[..., Any] = program_actors.hold) -> str:
-            message = actor.message(str(place / below), name)
+        def enqueue(
+            name: str, below: str = ".", actor: dramatiq.Actor[..., Any] = program_actors.hold, *more: object
+        ) -> str:
+            message = actor.message(str(place / below), name, *more)
             return str(broker.enqueue(message).message_id)
 
         yield enqueue
@@ -50,7 +52,7 @@ def start(database_url: str, tmp_path: Path) -> Iterator[Start]:
     programs: list[Any] = []
 
     def begin(*arguments: str, **settings: object) -> Program:
-        context = running(tmp_path, "worker", *arguments, database_url=database_url, **UNHURRIED, **settings)
+        context = running(tmp_path, "worker", *arguments, database_url=database_url, **(UNHURRIED | settings))
         programs.append(context)
         return context.__enter__()
 

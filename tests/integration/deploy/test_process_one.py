@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,41 @@ def test_it_works_and_lets_a_task_finish_before_it_ends(
     assert rows("SELECT state FROM pipeline.worker_status") == [("stopped",)]
 
 
+def test_it_reaps_what_tasks_leave_behind(
+    worker: subprocess.Popen[bytes], rows: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    """And keeps its own: a worker process that was killed is still noticed and replaced."""
+    eventually(lambda: rows("SELECT 1 FROM pipeline.actor WHERE name = 'abandon'"), within=20)
+    one = process_one(worker)
+    (own,) = eventually(lambda: children(one), within=10)
+    rows("SELECT pipeline.enqueue('abandon', '[1.5]')")
+
+    eventually(lambda: "sleep" in children(one).values(), within=10)
+
+    eventually(lambda: "sleep" not in children(one).values(), within=10)
+    assert set(children(one)) == {own}
+    os.kill(own, signal.SIGKILL)
+    eventually(lambda: len(children(one)) == 1 and own not in children(one), within=20)
+    eventually(lambda: rows("SELECT 1 FROM pipeline.worker WHERE state = 'd'"), within=10)
+    os.kill(one, signal.SIGTERM)
+    assert worker.wait(20) == 0
+
+
+def children(pid: int) -> dict[int, str]:
+    """The children of a process, those that nobody has reaped among them, and what they are called."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):
+            found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
+    return found
+
+
 def test_its_health_check_knows_whether_it_lives(
     worker: subprocess.Popen[bytes], environment: dict[str, str], rows: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
     def health() -> int:
         return subprocess.run(
-            [sys.executable, ROOT / "deploy/worker_is_alive.py"], env=environment, check=False
+            [sys.executable, "-m", "pipeline.cli", "worker", "check"], env=environment, check=False
         ).returncode
 
     assert health() == 1

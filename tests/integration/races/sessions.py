@@ -31,6 +31,7 @@ class Run(NamedTuple):
     payload: Any
     patch: Any
     is_gated: bool
+    losses: int
 
 
 class Outcome(NamedTuple):
@@ -161,16 +162,19 @@ class Session:
         return bool(self.value(call, worker, run.id, run.run, letter, run.attempt, run.lane, text))
 
     def beat(self, worker: int) -> bool:
-        return bool(self.value("SELECT pipeline.beat_v1(%s, '{}', '{default}')", worker))
+        return self.value("SELECT pipeline.beat_v1(%s, '{}', '{}', '{default}')", worker) is not None
 
     def resume(self, worker: int, known: Iterable[int] = ()) -> int | None:
         call = "SELECT pipeline.resume_v1(%s, %s::bigint[], pipeline.backend_v1())"
         return self.value(call, worker, list(known))  # type: ignore[no-any-return]
 
-    def rescue(self, worker: int, *, beat: int | None = None, max_losses: int = 3) -> int | None:
+    def rescue(
+        self, worker: int, *, beat: int | None = None, max_losses: int = 3, started: list[int] | None = None
+    ) -> int | None:
         if beat is None:
             beat = self.value("SELECT coalesce((SELECT beat FROM pipeline.worker WHERE worker_id = %s), -1)", worker)
-        return self.value("SELECT pipeline.rescue_v1(%s, %s, %s)", worker, beat, max_losses)  # type: ignore[no-any-return]
+        call = "SELECT pipeline.rescue_v1(%s, %s, %s, %s::bigint[])"
+        return self.value(call, worker, beat, max_losses, started)  # type: ignore[no-any-return]
 
     # --- operator ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pipeline.broker.board import Board, Entry
 def master(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
     if request.param == "on disk":  # as on a system without memfd_create
         monkeypatch.delattr(os, "memfd_create")
-    board = Board.create(threads=2)
+    board = Board.create(threads=2, crashes=5)
     yield board
     board.close()
 
@@ -42,6 +42,7 @@ def test_the_master_sees_which_worker_the_process_is(master: Board, process: Boa
     process.worker_id = 2**40
     process.enter(7, 1, started_at=100.0, deadline=200.0)
     assert master.worker_id == 2**40
+    assert (process.crashes, master.crashes) == (5, 5)
     process.worker_id = 0
     assert (master.worker_id, len(master.entries())) == (0, 1)
 

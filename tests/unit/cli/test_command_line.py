@@ -54,6 +54,25 @@ def test_nobody_replaces_a_command_of_ours(plugin):
     assert "Run the actors" in CliRunner().invoke(main, ["worker", "--help"]).output
 
 
+def test_workers_are_run_looked_at_and_drained_by_one_command():
+    told = CliRunner().invoke(main, ["worker", "--help"]).output
+
+    assert "--max-memory-mb" in told
+    assert all(f"\n  {name} " in told for name in ("run", "list", "drain", "check"))
+
+
+@pytest.mark.parametrize("arguments", [["-p", "0"], ["some_module", "-p", "0"], ["run", "list", "-p", "0"]])
+def test_what_is_no_command_about_workers_is_a_module_to_run(arguments):
+    result = CliRunner().invoke(main, ["worker", *arguments])
+
+    assert (result.exit_code, "worker run" in result.output, "'-p'" in result.output) == (2, True, True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["--all", "--host", "x"], ["0"], ["one"]])
+def test_workers_to_drain_are_named_in_one_way(arguments):
+    assert CliRunner().invoke(main, ["worker", "drain", *arguments]).exit_code == 2
+
+
 def test_an_unknown_command_is_wrong_usage():
     assert CliRunner().invoke(main, ["wroker"]).exit_code == 2
 

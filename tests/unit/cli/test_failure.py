@@ -9,6 +9,7 @@ from pipeline.errors import (
     LeaseLost,
     SchemaOutdated,
     TaskNotFound,
+    WorkerUnknown,
 )
 
 
@@ -21,6 +22,7 @@ from pipeline.errors import (
         (EmbeddedServerError("x"), 4),
         (psycopg2.OperationalError("x"), 4),
         (TaskNotFound("x"), 5),
+        (WorkerUnknown(7), 5),
         (LeaseLost(), 1),
         (psycopg2.ProgrammingError("x"), 1),
     ],
