@@ -6,6 +6,10 @@ import time
 _MOST_PREFETCHED = 1024
 #: Tasks are tiny if a run takes less than this on average.
 _TINY_SECONDS = 0.005
+#: How far ahead a process takes tasks, in the time its threads need for them; and from where on they go back, since
+#: other processes may have nothing to do. Wide apart: the mean time of tiny tasks goes up and down.
+_AHEAD_SECONDS = 0.05
+_TOO_FAR_SECONDS = 0.3
 #: Unstarted tasks go back if they have waited this long and no thread has come free meanwhile.
 _STALLED_SECONDS = 0.1
 
@@ -43,16 +47,22 @@ class Pace:
         if self._mean_seconds > _TINY_SECONDS:
             self._prefetch = 0
         elif count == want:
-            self._prefetch = min(_MOST_PREFETCHED, max(2 * self._prefetch, self._threads))
+            self._prefetch = min(_MOST_PREFETCHED, max(2 * self._prefetch, self._threads), self._room(_AHEAD_SECONDS))
 
     def is_stalled(self, held: int) -> bool:
-        """Tell whether tasks wait here behind slow ones."""
+        """Tell whether tasks wait here behind slow ones: nothing ends, or they take longer than it seemed."""
         since = max(self._last_end, self._waiting_since)  # the last end alone may lie before an idle hour
-        if held <= self._threads or time.monotonic() - since < _STALLED_SECONDS:
+        if held <= self._threads:
+            return False
+        if time.monotonic() - since >= _STALLED_SECONDS:
+            self._mean_seconds = 1.0
+        elif held - self._threads <= self._room(_TOO_FAR_SECONDS):
             return False
         self._prefetch = 0
-        self._mean_seconds = 1.0
         return True
+
+    def _room(self, seconds: float) -> int:
+        return int(self._threads * seconds / max(self._mean_seconds, 1e-6))
 
 
 class Turns:

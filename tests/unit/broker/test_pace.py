@@ -56,6 +56,14 @@ def test_as_many_tasks_as_threads_are_never_stalled(monkeypatch) -> None:
     assert pace.is_stalled(5)
 
 
+def quick(threads: int) -> Pace:
+    """One that has learnt that tasks are tiny."""
+    pace = Pace(threads)
+    for _ in range(400):
+        pace.ended(0.0001)
+    return pace
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=1000.0)
@@ -65,7 +73,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_tasks_behind_slow_ones_are_stalled_only_while_nothing_ends(clock: SimpleNamespace) -> None:
-    pace = Pace(4)
+    pace = quick(4)
     pace.claimed(100, 100, 0)
     clock.now += 0.09
     pace.ended(0.0001)
@@ -77,8 +85,7 @@ def test_tasks_behind_slow_ones_are_stalled_only_while_nothing_ends(clock: Simpl
 
 
 def test_what_is_claimed_after_an_idle_hour_is_not_stalled_at_once(clock: SimpleNamespace) -> None:
-    pace = Pace(4)
-    pace.ended(0.0001)
+    pace = quick(4)
     clock.now += 3600
     pace.claimed(6, 10, 0)
     assert not pace.is_stalled(6)
@@ -87,3 +94,25 @@ def test_what_is_claimed_after_an_idle_hour_is_not_stalled_at_once(clock: Simple
     pace.claimed(1, 4, 6)  # more that comes does not make what waits any younger
     clock.now += 0.02
     assert pace.is_stalled(7)
+
+
+def test_what_was_taken_ahead_goes_back_when_it_takes_longer_than_it_seemed(clock: SimpleNamespace) -> None:
+    pace = quick(4)
+    pace.claimed(500, 500, 0)
+    assert not pace.is_stalled(504)
+
+    for _ in range(4):
+        clock.now += 0.02
+        pace.ended(0.02)
+
+    assert pace.is_stalled(500)
+    assert pace.target() == 4
+
+
+def test_no_more_is_taken_ahead_than_the_threads_do_in_a_moment() -> None:
+    pace = Pace(4)
+    for _ in range(1_000):
+        pace.ended(0.004)
+        pace.claimed(10, 10, 0)
+
+    assert 4 + 48 <= pace.target() <= 4 + 50  # 50 ms of four threads
