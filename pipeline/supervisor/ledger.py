@@ -43,18 +43,22 @@ class Ledger:
         self._sql = load(settings.schema_name)
         self._max_losses = settings.max_losses
 
-    def rescue(self, worker_id: int, began: Iterable[Entry]) -> None:
-        """Let the tasks of a process that died run elsewhere at once. What had begun counts as lost. Tried once."""
+    def rescue(self, worker_id: int, began: Iterable[Entry]) -> bool:
+        """Let the tasks of a process that died run elsewhere at once. What had begun counts as lost. Tried once.
+
+        Returns:
+            Whether nobody shall take its place, since it was drained and died before it could say so itself.
+        """
         started = [entry.id for entry in began]
 
-        def rescue(sql: Mapping[str, str], cursor: Cursor) -> int | None:
+        def rescue(sql: Mapping[str, str], cursor: Cursor) -> bool:
             for watched in workers.watch(sql, cursor):
                 if watched.worker_id == worker_id:
-                    return workers.rescue(sql, cursor, watched, self._max_losses, started)
-            return None
+                    lost = workers.rescue(sql, cursor, watched, self._max_losses, started)
+                    log.warning("worker.rescued", worker_id=worker_id, lost=lost or 0)
+            return workers.is_drained(sql, cursor, worker_id)
 
-        if (lost := self._say(rescue, "worker.not_rescued")) is not None:
-            log.warning("worker.rescued", worker_id=worker_id, lost=lost)
+        return bool(self._say(rescue, "worker.not_rescued"))
 
     def end_killed(self, worker_id: int, overdue: Iterable[Entry] = ()) -> bool:
         """Let the tasks of a process that we killed wait again, uncounted; those that would not end, with a verdict.
@@ -67,7 +71,7 @@ class Ledger:
         return self._say(end, "worker.not_ended", within=_RELEASE_SECONDS) is not None
 
     def is_drained(self, worker_id: int) -> bool:
-        """Tell whether nobody shall take the place of a process that died before it could say so itself."""
+        """Tell the same of a process that we killed."""
         drained = partial(workers.is_drained, worker_id=worker_id)
         return bool(self._say(drained, "worker.not_found"))
 

@@ -179,9 +179,7 @@ class Master:
         for seat in list(self._seats):
             if (child := seat.child) is not None and child.process.poll() is not None:
                 seat.child = None
-                worker_id = child.board.worker_id
-                self._bury(child)
-                if worker_id and not self._is_stopping and self._ledger.is_drained(worker_id):
+                if self._bury(child):
                     self._seats.remove(seat)
                 elif not self._is_stopping:
                     self._plan_successor(seat, child)
@@ -190,17 +188,19 @@ class Master:
             self._bury(child)
         self._orphans.reap([child.process.pid for child in self._children])
 
-    def _bury(self, child: _Child) -> None:
-        """Let the tasks that a process held when it died run elsewhere."""
+    def _bury(self, child: _Child) -> bool:
+        """Let the tasks that a process held when it died run elsewhere; tell whether nobody shall take its place."""
         status = child.process.returncode
         child.receiver.read()
         child.receiver.close()
         if status == EXIT_UNUSABLE and not self._has_worked:
             self._status = status
             self._stop()
-        if child.board.worker_id and not child.is_settled:
-            self._ledger.rescue(child.board.worker_id, child.board.entries())
+        worker_id, began = child.board.worker_id, child.board.entries()
         child.board.close()
+        if child.is_settled:
+            return self._ledger.is_drained(worker_id)
+        return worker_id > 0 and self._ledger.rescue(worker_id, began)
 
     def _plan_successor(self, seat: _Seat, child: _Child) -> None:
         """Fill the seat again at once, or later and later if one process after the other dies young."""

@@ -117,6 +117,7 @@ def test_a_producer_enqueues_cancels_and_limits_itself(as_role, rows):
         " '{default}', 10, NULL, NULL)",
         "SELECT pipeline.conclude_v1(1, 1, 1, 's', 1, 1, 0, NULL)",
         "SELECT pipeline.rescue_v1(1, 0, 3)",
+        "SELECT * FROM pipeline.drain_workers_v1('{1}', NULL, 'me', '')",
         "SELECT pipeline.flush_v1('default', 'me')",
         "SELECT pipeline.cancel_where_v1('default', NULL, NULL, NULL, 'me', '', NULL, true)",
         "SELECT * FROM pipeline.cancel_requests_v1('{1}')",
@@ -205,6 +206,19 @@ def test_a_reader_sees_what_is_paused_and_by_whom_and_pauses_nothing(as_role, ro
         ]
         with pytest.raises(errors.InsufficientPrivilege):
             ask("SELECT pipeline.resume_queue_v1('default', 'bob', '')")
+
+
+def test_a_reader_sees_what_runs_where_and_an_operator_drains(as_role, rows):
+    rows(ENQUEUE)
+    worker = rows("SELECT pipeline.register_worker_v1('here', 1, 1, '{default}', '{}')")[0][0]
+    rows("SELECT pipeline.beat_v1(%s, ARRAY(SELECT id FROM pipeline.task), '{1.5}', '{default}')", worker)
+    with as_role("pipeline_reader") as ask:
+        shown = "SELECT tasks->0->>'actor', (tasks->0->>'seconds')::float >= 1.5, drain_at FROM pipeline.worker_status"
+        assert ask(shown) == [("greet", True, None)]
+    with as_role("pipeline_operator") as ask:
+        drained = ask("SELECT * FROM pipeline.drain_workers_v1(%s, NULL, 'ada', 'an old disk')", [worker])
+        assert drained == [(worker, "draining")]
+    rows("SELECT pipeline.end_worker_v1(%s)", worker)
 
 
 def test_an_operator_sees_everything_and_commands(as_role, rows):
