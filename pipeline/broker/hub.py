@@ -325,8 +325,8 @@ class Hub(threading.Thread):
 
     def _attend_solitary(self) -> None:
         """Let a task begin that must be alone, once it is and the outcomes of the others are safe."""
-        for proxy in self._solitary.dismissed(everyone=not self._is_claiming):
-            self.give_back(proxy)
+        for each in self._solitary.dismissed(everyone=not self._is_claiming):
+            self.give_back(each)
         if not self._pending and not self._lost and (proxy := self._solitary.next(self._held)) is not None:
             log.info("task.alone", task_id=proxy.message_id, losses=proxy.losses)
             self._begin(proxy)

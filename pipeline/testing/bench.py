@@ -91,6 +91,7 @@ class _SteppedHub(Hub):
         self._connect()
         self.write()
         while self._exchange([], 1):
+            self._attend_solitary()
             try:
                 proxy: TaskProxy = self._worker.work_queue.get_nowait()[1]
             except Empty:  # one that cannot be done: it has been refused
@@ -101,7 +102,7 @@ class _SteppedHub(Hub):
 
     def write(self) -> None:
         """Write the outcomes of what has ended."""
-        self._take_in(self._drain())
+        self._take_in(self._inbox.drain())
         while self._pending:
             self._exchange([self._pending.popleft()], 0)
 

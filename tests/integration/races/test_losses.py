@@ -106,3 +106,16 @@ def test_the_last_loss_is_poison(db: Session) -> None:
 
     assert db.outcomes(run.message_id) == ["l", "l", "f"]
     assert db.copies(run.message_id) == 0
+
+
+def test_a_slot_is_free_again_for_what_had_begun_and_for_what_had_not(db: Session) -> None:
+    """A limited queue takes as many as before, and no more."""
+    db.lane()
+    db.ask("UPDATE pipeline.queue SET max_running = 2")
+    worker, (begun, _) = hold(db, 2)
+    db.enqueue()
+    assert db.claim(db.register()) == []
+
+    db.rescue(worker, started=[begun.id])
+
+    assert len(db.claim(db.register(), 5)) == 2
