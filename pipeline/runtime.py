@@ -129,22 +129,22 @@ def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) 
     command(target, partial(resume_in_store, queue=queue, who=who, reason=reason))
 
 
-def drain_worker(worker_id: int, *, who: str, reason: str = "", target: Any = None) -> None:
+def drain_worker(worker_id: int, *, who: str, reason: str = "") -> None:
     """Let a worker claim nothing more, finish its tasks and end; its master puts no other in its place.
 
-    It learns that with its next beat. Draining it again changes nothing.
+    It learns that with its next beat. Draining it again changes nothing. This is a transaction of its own, for it locks
+    the row that the worker beats in.
 
     Args:
         worker_id: Its number, as ``worker_status`` shows it.
         who: Whom the audit trail names.
         reason: Why, for whoever wonders.
-        target: A transaction of the caller's, as for :func:`cancel`.
 
     Raises:
         WorkerUnknown: There is no such worker.
         WorkerEnded: It is not alive any more; ``state`` says how it ended.
     """
-    command(target, partial(drain_workers, worker_ids=[worker_id], who=who, reason=reason))
+    ask(drain_workers, worker_ids=[worker_id], who=who, reason=reason)
 
 
 def cancel(

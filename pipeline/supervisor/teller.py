@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 _LOOK_SECONDS = 0.5
+#: Runs that have not been going on as long are not told: most end by then, and cost no statement.
+_SHORTEST_SECONDS = 0.5
 #: How soon to try again after the database was away.
 _RETRY_SECONDS = 5.0
 #: How long its last statement may take when the master ends.
@@ -72,9 +74,12 @@ class Teller(threading.Thread):
         self._disconnect()
 
     def _tell(self) -> None:
-        shown = self._shown  # the master puts another in its place, and changes none
-        runs = {worker_id: frozenset((each.id, each.run) for each in entries) for worker_id, entries in shown.items()}
         now = time.monotonic()
+        shown = {
+            worker_id: [entry for entry in entries if entry.started_at <= now - _SHORTEST_SECONDS]
+            for worker_id, entries in self._shown.items()
+        }
+        runs = {worker_id: frozenset((each.id, each.run) for each in entries) for worker_id, entries in shown.items()}
         news = {
             worker_id: {entry.id: max(now - entry.started_at, 0.0) for entry in shown[worker_id]}
             for worker_id in runs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import psycopg2
@@ -97,16 +96,6 @@ def test_all_workers_of_a_machine_drain(broker: PostgresBroker, rows: Rows) -> N
         ask(drain_workers, host="nowhere", who="ada")
     for worker in (mine, theirs):
         rows("SELECT pipeline.end_worker_v1(%s)", worker)
-
-
-def test_it_belongs_to_the_callers_transaction(broker: PostgresBroker, rows: Rows, database_url: str) -> None:
-    worker = register(rows)
-    with closing(psycopg2.connect(database_url)) as connection:
-        drain_worker(worker, who="ada", target=connection)
-        connection.rollback()
-
-    assert drained(rows) == []
-    rows("SELECT pipeline.end_worker_v1(%s)", worker)
 
 
 def test_two_who_drain_at_once_do_not_wait_in_a_circle(

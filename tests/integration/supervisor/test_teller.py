@@ -85,10 +85,18 @@ def test_a_later_run_of_the_same_task_is_news(teller: Teller, board: Board, rows
     eventually(lambda: told(rows)[0][0] == [7])
 
     board.leave(slot or 0)
-    board.enter(7, 2, time.monotonic(), float("inf"))
+    board.enter(7, 2, time.monotonic() - 10, float("inf"))
     teller.show([board])
 
     eventually(lambda: told(rows)[0][1][0] < 50)
+
+
+def test_short_runs_cost_no_statement(teller: Teller, board: Board, rows: Rows) -> None:
+    board.enter(7, 1, time.monotonic() - 100, float("inf"))
+    board.enter(8, 1, time.monotonic(), float("inf"))  # ends before it is worth telling, for all we know
+    teller.show([board])
+
+    eventually(lambda: told(rows)[0][0] == [7])
 
 
 def test_what_was_missed_is_told_when_the_database_is_back(
