@@ -15,8 +15,9 @@ from pipeline import ActorUnknown, MessageNotEncodable, PostgresBroker, QueueUnk
 from pipeline.commands import gates
 from pipeline.errors import ConfigurationError, GateUnknown
 from pipeline.runtime import ask
+from pipeline.settings import Settings
 from pipeline.store.gates import gates as list_gates
-from tests.fixtures.broker import working
+from tests.fixtures.broker import QUICK, global_broker, working
 from tests.fixtures.wait import eventually
 
 Rows = Callable[..., Any]
@@ -354,3 +355,30 @@ def test_what_does_not_exist_is_named(broker: PostgresBroker, rows: Rows) -> Non
     with pytest.raises(ValueError, match="must have a name"):
         pipeline.pause_tenant("", who="ada")
     assert rows("SELECT count(*) FROM pipeline.gate") == [(0,)]
+
+
+# --- under a flood -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 298, 300), (0.2, 0, 150)])
+def test_a_task_of_low_priority_begins_soon_if_a_share_is_kept_for_others(
+    database_url: str, inside: Inside, share: float, least: int, most: int
+) -> None:
+    """Strictly it comes last. With a fifth of the claims it comes within ten claims: two lanes, every fifth claim."""
+    settings = Settings(database_url=database_url, anti_starvation_share=share, **QUICK)
+    with global_broker(PostgresBroker(settings=settings)) as broker:
+
+        @pipeline.actor(priority=-5)
+        def urgent(number: int) -> None:
+            inside.visit("urgent", number, 0.006)  # too long to be taken ahead
+
+        @pipeline.actor(priority=5)
+        def patient() -> None:
+            inside.visit("patient", 0, 0)
+
+        pipeline.send_many([urgent.message(number) for number in range(300)])
+        patient.send()
+        with working(broker, threads=2):
+            broker.join("default", timeout=30_000)
+
+    assert least <= [name for name, _ in inside.order].index("patient") <= most
