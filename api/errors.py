@@ -12,13 +12,14 @@ from werkzeug.exceptions import HTTPException
 
 from pipeline import (
     DatabaseUnavailable,
+    DuplicateTask,
     EnqueueNotCommitted,
     MessageNotEncodable,
     MessageTooLarge,
     PipelineError,
     SchemaOutdated,
+    TaskConflict,
     TaskIsRunning,
-    TaskNotCancellable,
     TaskNotFound,
 )
 from pipeline.logger import get_logger
@@ -26,7 +27,8 @@ from pipeline.logger import get_logger
 #: The first class that an error is an instance of decides.
 STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (TaskNotFound, HTTPStatus.NOT_FOUND),
-    (TaskNotCancellable, HTTPStatus.CONFLICT),
+    (TaskConflict, HTTPStatus.CONFLICT),
+    (DuplicateTask, HTTPStatus.CONFLICT),
     (TaskIsRunning, HTTPStatus.CONFLICT),
     (MessageTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (MessageNotEncodable, HTTPStatus.UNPROCESSABLE_ENTITY),

@@ -15,6 +15,7 @@ from pipeline.errors import (
     ActorUnknown,
     Cancelled,
     DatabaseUnavailable,
+    DuplicateTask,
     EnqueueNotCommitted,
     LeaseLost,
     MessageNotEncodable,
@@ -22,6 +23,8 @@ from pipeline.errors import (
     PipelineError,
     QueueUnknown,
     SchemaOutdated,
+    Snoozed,
+    TaskConflict,
     TaskIsRunning,
     TaskNotCancellable,
     TaskNotFound,
@@ -40,6 +43,7 @@ from pipeline.flow import (
     weigh_queue,
 )
 from pipeline.middleware.retries import Backoff
+from pipeline.operate import clone, move_task, reprioritise, reschedule, retry_now, snooze
 from pipeline.runtime import (
     actor,
     cancel,
@@ -62,6 +66,7 @@ __all__ = [
     "Cancelled",
     "CurrentTask",
     "DatabaseUnavailable",
+    "DuplicateTask",
     "EnqueueNotCommitted",
     "LeaseLost",
     "MessageNotEncodable",
@@ -72,6 +77,8 @@ __all__ = [
     "PostgresResultBackend",
     "QueueUnknown",
     "SchemaOutdated",
+    "Snoozed",
+    "TaskConflict",
     "TaskIsRunning",
     "TaskNotCancellable",
     "TaskNotFound",
@@ -83,6 +90,7 @@ __all__ = [
     "cancel",
     "cancel_where",
     "chain",
+    "clone",
     "current_task",
     "drain_worker",
     "enlist",
@@ -91,13 +99,18 @@ __all__ = [
     "limit_actor",
     "limit_key",
     "limit_queue",
+    "move_task",
     "pause_actor",
     "pause_queue",
     "pause_tenant",
+    "reprioritise",
+    "reschedule",
     "resume_actor",
     "resume_queue",
     "resume_tenant",
+    "retry_now",
     "send_many",
+    "snooze",
     "weigh_queue",
 ]
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from pipeline.errors import Cancelled, NoCurrentTask
+from pipeline.errors import Cancelled, NoCurrentTask, Snoozed
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from sqlalchemy.orm import Session
+
+    #: The ids of messages for which another one stands, and of that one.
+    Standing = Mapping[str, str]
+    #: Writes new tasks on whatever transaction a cursor has.
+    Write = Callable[[Cursor, list["NewTask"]], Standing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,11 @@ class NewTask:
     def lane(self) -> tuple[str, int, bool]:
         """What has to be there before it can be enqueued: queue, priority, and whether the queue is gated."""
         return self.queue, self.priority, self.is_gated
+
+    @property
+    def may_give_way(self) -> bool:
+        """Tell whether another task may stand for it, which only the database knows."""
+        return self.keys is not None and ('"unique_key"' in self.keys or '"idempotency_key"' in self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +195,35 @@ class CurrentTask:
         """Report how far the task is. Visible at once, at most one write per second and process for all tasks."""
         self.engine.report_progress(self.task_id, percent, note)
 
+    def snooze(self, seconds: float) -> NoReturn:
+        """End this run here and let the task run again later. It does not count as an attempt.
+
+        Whatever a transactional actor wrote is rolled back. Do not catch the exception that this raises.
+
+        Args:
+            seconds: How much later; 0 is at once.
+
+        Raises:
+            Snoozed: Always; the engine understands it.
+            ValueError: ``seconds`` is negative, or no time that a calendar could hold.
+        """
+        raise Snoozed(delay_ms(seconds))
+
+
+def delay_ms(seconds: float) -> int:
+    """Make whole milliseconds of seconds.
+
+    Raises:
+        ValueError: They are negative, or no number that a calendar could hold.
+    """
+    if not 0 <= seconds <= _LONGEST_SECONDS:
+        message = f"A time of {seconds} seconds: it must be from 0 to a thousand years"
+        raise ValueError(message)
+    return round(seconds * 1000)
+
+
+#: A thousand years, which added to now is still a date.
+_LONGEST_SECONDS = 1000 * 365 * 86_400
 
 _CURRENT: ContextVar[CurrentTask | None] = ContextVar("pipeline_current_task", default=None)
 

@@ -25,7 +25,10 @@
     ├── HardTimeLimitExceeded       the run before was killed with its process
     ├── TasksWithoutEnd             tasks that were to run inline, or to be drained, keep coming
     ├── TaskFailed                  a run failed with an error of which only the text is known
-    └── TaskNotCancellable          it has ended
+    ├── TaskConflict                the task's state does not allow it
+    │   └── TaskNotCancellable      it has ended
+    ├── DuplicateTask               another task has the key
+    └── Snoozed                     also a dramatiq.errors.Retry: current_task().snooze() ends the run
 
     dramatiq.middleware.Interrupt   raised in a running task from outside, no Exception
     └── Cancelled                   somebody asked the task to end
@@ -181,13 +184,38 @@ class WorkerEnded(PipelineError):
         super().__init__(f"The worker {worker_id} is {state}; only one that is alive can be drained")
 
 
-class TaskNotCancellable(PipelineError):
+class TaskConflict(PipelineError):
+    """The state of the task does not allow it; nothing has changed."""
+
+    def __init__(self, task_id: str, state: str, what: str = "nothing has changed") -> None:
+        self.task_id = task_id
+        self.state = state
+        super().__init__(f"The task {task_id} is {state}; {what}")
+
+
+class TaskNotCancellable(TaskConflict):
     """The task has ended; only one that waits or runs can be cancelled."""
 
     def __init__(self, task_id: str, state: str) -> None:
+        super().__init__(task_id, state, "only one that waits or runs can be cancelled")
+
+
+class DuplicateTask(PipelineError):
+    """Another task has this key; nothing was enqueued."""
+
+    def __init__(self, key: str | None = None, task_id: str | None = None) -> None:
+        self.key = key
         self.task_id = task_id
-        self.state = state
-        super().__init__(f"The task {task_id} is {state}; only one that waits or runs can be cancelled")
+        super().__init__(f'The key "{key}" is held by the task {task_id}; nothing was enqueued' if key else None)
+
+
+class Snoozed(PipelineError, dramatiq_errors.Retry):
+    """The run ends here, uncounted, and the task runs again later."""
+
+    def __init__(self, delay_ms: int) -> None:
+        super().__init__(f"the task runs again after {delay_ms / 1000:g} s")
+        #: Milliseconds, as in Dramatiq's Retry.
+        self.delay = delay_ms
 
 
 class TasksWithoutEnd(PipelineError):

@@ -85,7 +85,7 @@ def actor(fn: Callable[P, R] | None = None, **options: Any) -> Any:
 
 def send_many(messages: Iterable[dramatiq.Message[Any]], *, delay: float | None = None) -> list[dramatiq.Message[Any]]:
     """Enqueue many messages in one statement, all or none; in the transaction they belong to, if there is one."""
-    return _ours().send_many(messages, delay=delay)
+    return our_broker().send_many(messages, delay=delay)
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def enlist(target: Any, *, at_exit: bool = False) -> Iterator[None]:
         at_exit: For a psycopg2 connection only: write everything as one statement when the block ends, instead of each
             send at once. Commit after the block, and set no savepoints inside it.
     """
-    with _ours().enlist(target, at_exit=at_exit):
+    with our_broker().enlist(target, at_exit=at_exit):
         yield
 
 
@@ -242,7 +242,7 @@ def command(target: Any, statement: Callable[[Mapping[str, str], Cursor], R]) ->
     if target is None:
         return ask(statement)
     with raw_connection(target).cursor() as cursor:
-        return statement(_ours().sql, cursor)
+        return statement(our_broker().sql, cursor)
 
 
 def ask(statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -260,13 +260,13 @@ def ask(statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *a
         try:
             return _ask_once(statement, *args, **kwargs)
         except DISCONNECTED as error:
-            raise DatabaseUnavailable(Dsn.parse(_ours().url).endpoint, str(error).strip()) from error
+            raise DatabaseUnavailable(Dsn.parse(our_broker().url).endpoint, str(error).strip()) from error
 
 
 def _ask_once(
     statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *args: P.args, **kwargs: P.kwargs
 ) -> R:
-    broker = _ours()
+    broker = our_broker()
     with broker.pool.connection() as connection, connection.cursor() as cursor:
         try:
             return statement(broker.sql, cursor, *args, **kwargs)
@@ -279,7 +279,12 @@ def use_database(url: str) -> None:
     get_broker().url = url
 
 
-def _ours() -> PostgresBroker:
+def our_broker() -> PostgresBroker:
+    """Return Dramatiq's global broker, which must be one of ours.
+
+    Raises:
+        TypeError: It is another.
+    """
     broker = dramatiq.get_broker()
     if isinstance(broker, _Misconfigured):
         return get_broker()  # raises again what it raised before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,11 @@ from pipeline.broker.interrupter import Interrupter
 from pipeline.broker.keys import KEYS
 from pipeline.broker.messages import as_adopted, as_json, encode, whole_ms
 from pipeline.broker.notify import Notifier
-from pipeline.broker.outcome import clean
+from pipeline.broker.placing import run_again, standing, stood_for, with_own_keys
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.broker.runner import Runner
-from pipeline.broker.sender import Sender
-from pipeline.context import CurrentTask, NewTask, NextRun, find_current_task
+from pipeline.broker.sender import Sender, in_our_words
+from pipeline.context import CurrentTask, NewTask, find_current_task
 from pipeline.db.embedded import database_url
 from pipeline.db.pool import Deadline, Pool
 from pipeline.db.statements import load
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.broker.hub import Hub
+    from pipeline.context import Standing
 
 #: Options a message must not carry into the store: the row holds them, and Dramatiq would act on them again.
 _OWN_OPTIONS = ("eta",)
@@ -140,7 +142,8 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     @property
     def actor_options(self) -> set[str]:
         """What actors may be declared with."""
-        return self._actor_options | {"transactional", "hard_time_limit"} | limits.OPTIONS | KEYS
+        declared = {"transactional", "hard_time_limit", "on_conflict"}
+        return self._actor_options | declared | limits.OPTIONS | KEYS
 
     @actor_options.setter
     def actor_options(self, options: set[str]) -> None:
@@ -166,19 +169,24 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         A message id that is known already waits once: a waiting task is replaced, a finished one runs again, and the
         running task's own message means that this run ends in another one.
 
+        Returns:
+            The message; if another task has its key and stands for it, with that one's id. Where a send is written
+            later (``at_exit``, the sends of a transactional actor, what follows a run) it keeps its own id.
+
         Raises:
             QueueNotFound: The message's queue was never declared here.
             MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts.
             MessageTooLarge: It is larger than the limit.
+            DuplicateTask: Another task has its key, and ``on_conflict`` is "error".
             DatabaseUnavailable: PostgreSQL did not answer within five seconds.
         """
         message = self._tidied(message)
         self.emit_before("enqueue", message, delay)
         task = find_current_task()
         if task is not None and message.message_id == task.task_id:
-            _run_again(task, whole_ms(delay or 0), message.options)
+            run_again(task, whole_ms(delay or 0), message.options)
         else:
-            self._place([self.encoded(message, delay)])
+            message = standing(message, self._place([self.encoded(message, delay)]))
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -187,13 +195,14 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         tidied = [self._tidied(message) for message in messages]
         for message in tidied:
             self.emit_before("enqueue", message, delay)
-        self._place([self.encoded(message, delay) for message in tidied])
-        for message in tidied:
+        others = self._place([self.encoded(message, delay) for message in tidied])
+        placed = [standing(message, others) for message in tidied]
+        for message in placed:
             self.emit_after("enqueue", message, delay)
-        return tidied
+        return placed
 
     def _tidied(self, message: Message[Any]) -> Message[Any]:
-        """Undo what another broker's delay did to a message."""
+        """Undo what another broker's delay did to a message, and give it the key that its actor computes."""
         queue = q_name(message.queue_name)
         if queue not in self.queues:
             raise QueueNotFound(queue)
@@ -202,32 +211,32 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             message = message.copy(queue_name=queue)
             for option in _OWN_OPTIONS:
                 message.options.pop(option, None)
-        return message
+        actor = self.actors.get(message.actor_name)
+        return message if actor is None else with_own_keys(message, actor.options)
 
     def encoded(self, message: Message[Any], delay: float | None = None) -> NewTask:
         """Make a message ready for the store."""
         actor = self.actors.get(message.actor_name)
-        if actor is None:
-            return encode(message, 0, delay, self.settings.message_limit_bytes)
-        return encode(message, actor.priority, delay, self.settings.message_limit_bytes, actor.options)
+        priority, options = (0, {}) if actor is None else (actor.priority, actor.options)
+        new = encode(message, priority, delay, self.settings.message_limit_bytes, options)
+        # Where tasks run as they are sent, nobody holds a key.
+        return new if self.eager is None else replace(new, keys=None)
 
-    def _place(self, new: list[NewTask]) -> None:
+    def _place(self, new: list[NewTask]) -> Standing:
         """Put tasks where they belong: a run's capture, a transaction, or the database at once."""
         task = find_current_task()
         if task is not None and task.capture is not None:
-            self._capture(task, new)
-        elif (target := self._joined(task)) is not None:
+            return self._capture(task, new)
+        if (target := self._joined(task)) is not None:
             self.sender.ensure_lanes(each.lane for each in new)
-            target.send(new)
-        elif len(new) == 1:
-            self.sender.send(new[0])
-        else:
-            self.sender.send_many(new)
+            return target.send(new)
+        return self.sender.send(new[0]) if len(new) == 1 else self.sender.send_many(new)
 
-    def _capture(self, task: CurrentTask, new: list[NewTask]) -> None:
+    def _capture(self, task: CurrentTask, new: list[NewTask]) -> Standing:
         assert task.capture is not None  # noqa: S101 - the caller looked
         self.sender.ensure_lanes(each.lane for each in new)
         task.capture.sends += new if task.message.inbox is None else map(as_adopted, new)
+        return {}
 
     def _joined(self, task: CurrentTask | None) -> Joined | None:
         if (target := joined()) is not None:
@@ -244,11 +253,11 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             return self.eager.join(target)
         return join(target, self._write, self.notifier.notify_soon, at_exit=at_exit)
 
-    def _write(self, cursor: Cursor, new: list[NewTask]) -> None:
-        if len(new) == 1:
-            tasks.enqueue(self.sql, cursor, new[0])
-        else:
-            tasks.enqueue_many(self.sql, cursor, as_json(new))
+    def _write(self, cursor: Cursor, new: list[NewTask]) -> Standing:
+        with in_our_words():
+            if len(new) > 1:
+                return tasks.enqueue_many(self.sql, cursor, as_json(new))
+            return stood_for(new[0], tasks.enqueue(self.sql, cursor, new[0]))
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
@@ -358,20 +367,6 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """Close the idle connections."""
         for pool in (self.pool, self.transactions):
             pool.closeall()
-
-
-def _run_again(task: CurrentTask, delay_ms: int, options: dict[str, Any]) -> None:
-    """Let the run end in another one, which is what enqueueing the running task's own message means."""
-    patch = {
-        key: clean(value) if isinstance(value, str) else value  # Dramatiq's Retries put the traceback there
-        for key, value in options.items()
-        if task.options.get(key, task) != value
-    }
-    next_run = NextRun(delay_ms, patch)
-    if task.capture is not None:
-        task.capture.next_run = next_run
-    else:
-        task.next_run = next_run
 
 
 _claimed_inbox: list[tuple[str, str]] = []

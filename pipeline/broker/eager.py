@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.broker.broker import PostgresBroker
-    from pipeline.context import CurrentTask
+    from pipeline.context import CurrentTask, Standing
 
 #: Actors that send inside actors that send …, at most. Each takes about fifteen frames of Python's stack.
 _DEEPEST = 30
@@ -92,11 +92,11 @@ class Eager:
         """Make a group of ``size`` members."""
         self._groups[group_id] = size
 
-    def send(self, task: NewTask) -> None:
+    def send(self, task: NewTask) -> Standing:
         """Run a task. Raises as :meth:`send_many` does."""
-        self.send_many([task])
+        return self.send_many([task])
 
-    def send_many(self, many: list[NewTask]) -> None:
+    def send_many(self, many: list[NewTask]) -> Standing:
         """Run tasks, one after the other, and all that follows from them.
 
         All of them are run, also if some fail. A send by a task does not raise what went wrong in the task that it
@@ -114,6 +114,7 @@ class Eager:
         Context().run(self._work_off, many, send)
         if outer is None and send.errors and self._broker.settings.eager_propagates:
             raise send.errors[0]
+        return {}
 
     # --- as the hub ---------------------------------------------------------------------------------------------------
 
@@ -143,9 +144,10 @@ class Eager:
         found = join(target, self._hold, lambda: self._committed(found))
         return found if hasattr(found, "session") else None
 
-    def _hold(self, _cursor: Cursor, tasks: list[NewTask]) -> None:
+    def _hold(self, _cursor: Cursor, tasks: list[NewTask]) -> Standing:
         """Take what is about to be committed; it takes the place of what was not committed after all."""
         self._held.tasks = tasks
+        return {}
 
     def _committed(self, joined: Any) -> None:
         """Run it when the session has let go of its transaction, so that its locks are gone and it can be used."""

@@ -12,17 +12,13 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
-
-    from pipeline.context import NewTask, TaskTransaction
-
-    Write = Callable[[Cursor, list[NewTask]], None]
+    from pipeline.context import NewTask, Standing, TaskTransaction, Write
 
 
 class Joined(Protocol):
     """A transaction of the caller that sends belong to."""
 
-    def send(self, tasks: list[NewTask]) -> None: ...
+    def send(self, tasks: list[NewTask]) -> Standing: ...
 
 
 _JOINED: ContextVar[Joined | None] = ContextVar("pipeline_joined", default=None)
@@ -38,10 +34,10 @@ class JoinedPsycopg:
         self._connection = connection
         self._write = write
 
-    def send(self, tasks: list[NewTask]) -> None:
+    def send(self, tasks: list[NewTask]) -> Standing:
         """Write the tasks in the connection's transaction."""
         with self._connection.cursor(cursor_factory=PlainCursor) as cursor:  # whatever rows the caller likes
-            self._write(cursor, tasks)
+            return self._write(cursor, tasks)
 
 
 class JoinedAtExit:
@@ -52,9 +48,10 @@ class JoinedAtExit:
         self._now = JoinedPsycopg(connection, write)
         self._waiting: list[NewTask] = []
 
-    def send(self, tasks: list[NewTask]) -> None:
+    def send(self, tasks: list[NewTask]) -> Standing:
         """Keep the tasks until the block ends."""
         self._waiting += tasks
+        return {}
 
     def waiting_on(self, connection: Connection) -> list[NewTask]:
         """Return what waits for the end of the block, if it is about that connection."""
@@ -72,10 +69,11 @@ class JoinedTask:
     def __init__(self, transaction: TaskTransaction) -> None:
         self._transaction = transaction
 
-    def send(self, tasks: list[NewTask]) -> None:
+    def send(self, tasks: list[NewTask]) -> Standing:
         """Let the tasks be enqueued when the transaction commits."""
         for each in tasks:
             self._transaction.send(each)
+        return {}
 
 
 class Batch:
@@ -84,9 +82,10 @@ class Batch:
     def __init__(self) -> None:
         self.sends: list[NewTask] = []
 
-    def send(self, tasks: list[NewTask]) -> None:
+    def send(self, tasks: list[NewTask]) -> Standing:
         """Collect the tasks."""
         self.sends += tasks
+        return {}
 
 
 def joined() -> Joined | None:

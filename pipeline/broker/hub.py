@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from psycopg2.errorcodes import LOCK_NOT_AVAILABLE
 
 from pipeline.broker.cancels import Cancels
 from pipeline.broker.claimed import as_proxy
@@ -60,6 +61,8 @@ class Hub(threading.Thread):
         self._threads = ThreadWatch(worker)
         self._inbox = Handover()
         self._pending: deque[Conclusion] = deque()
+        #: Outcomes that some transaction of others was in the way of; tried again once a second.
+        self._blocked: list[Conclusion] = []
         self._held: dict[int, TaskProxy] = {}
         #: Runs taken from us by a rescue that still occupy a thread.
         self._lost: set[TaskProxy] = set()
@@ -179,7 +182,8 @@ class Hub(threading.Thread):
         self._end()
 
     def _is_done(self) -> bool:
-        return self._is_finishing.is_set() and not self._pending and self._inbox.empty() and not self._claims.done
+        left = self._pending or self._blocked or self._claims.done
+        return self._is_finishing.is_set() and not left and self._inbox.empty()
 
     def _cycle(self) -> None:
         now = time.monotonic()
@@ -260,7 +264,7 @@ class Hub(threading.Thread):
         try:
             rows = self._call_exchange(batch, want, done)
         except psycopg2.Error as error:
-            if batch and (error.pgcode or "")[:2] in _POISON_CLASSES:
+            if batch and ((error.pgcode or "")[:2] in _POISON_CLASSES or error.pgcode == LOCK_NOT_AVAILABLE):
                 self._isolate(batch, error)
                 return 0
             self._pending.extendleft(reversed(batch))
@@ -294,6 +298,9 @@ class Hub(threading.Thread):
 
     def _isolate(self, batch: list[Conclusion], error: Exception) -> None:
         """Halve a batch that PostgreSQL refused until the bad outcome stands alone; that one becomes a failure."""
+        if len(batch) == 1 and getattr(error, "pgcode", None) == LOCK_NOT_AVAILABLE:
+            self._blocked += batch
+            return
         if len(batch) == 1:
             self._pending.appendleft(refused(batch[0].proxy, error))
             log.error("outcome.refused", task_id=batch[0].proxy.message_id, error=str(error).strip())
@@ -357,6 +364,7 @@ class Hub(threading.Thread):
         self._solitary.forget()
         self._claims.clear()
         self._pending.clear()
+        self._blocked.clear()
         self._identity.forget()
 
     def _beat(self) -> None:
@@ -375,6 +383,8 @@ class Hub(threading.Thread):
         if now < self._next_tick:
             return
         self._next_tick = now + _TICK_SECONDS
+        self._pending.extend(self._blocked)
+        self._blocked.clear()
         self._broker.interrupter.check_limits()
         for proxy in self._threads.dropped(set(self._held.values()).difference(self._solitary.waiting)):
             self.put(proxy)  # with what it concluded, if it came so far

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 KEY_BYTES = 512
 #: Those for whose sake a task is looked at when it is claimed.
 _GATES = frozenset({"concurrency_key", "rate_key", "ordering_key", "fairness_key", "tenant"})
-KEYS = frozenset({"unique_key", "idempotency_key", *_GATES})
+#: Those that one task has at a time.
+UNIQUE = frozenset({"unique_key", "idempotency_key"})
+KEYS = UNIQUE | _GATES
 _ON_CONFLICT = ("skip", "replace", "error")
 _DAY_MS = 24 * 3600 * 1000
 #: A thousand years; what a calendar can hold.
@@ -54,6 +56,8 @@ def keys_of(message: Message[Any], declared: Mapping[str, Any]) -> dict[str, Any
     window = options.get("idempotency_window")
     on_conflict = options.get("on_conflict")
     complaint = complaint or _wrong_window(window) or _wrong_conflict(on_conflict)
+    if options.get("group_completion_uuid") is not None and not UNIQUE.isdisjoint(keys):
+        complaint = "a member of a group with completion callbacks cannot give way to another task, so it has no key"
     if complaint is not None:
         raise MessageNotEncodable(f"{what}: {complaint}")
     if "idempotency_key" in keys:
@@ -67,11 +71,32 @@ def _collected(message: Message[Any], declared: Mapping[str, Any], what: str) ->
     keys = {}
     for name in sorted(KEYS):
         key = message.options.get(name)
-        if key is None and declared.get(name) is not None:
+        if key is None and declared.get(name) is not None and not (name in UNIQUE and name in message.options):
             key = _made(declared[name], message, f"{what}: the {name}")
         if key is not None:
             keys[name] = key
     return keys
+
+
+def declared_keys(message: Message[Any], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Make those keys of a message that one task has at a time and that its actor is declared with.
+
+    Raises:
+        MessageNotEncodable: One cannot be made.
+    """
+    names = [name for name in sorted(UNIQUE) if declared.get(name) is not None and name not in message.options]
+    what = f"The message for {message.actor_name}: the"
+    return {name: _made(declared[name], message, f"{what} {name}") for name in names}
+
+
+def gate_keys(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose those keys for whose sake a task is looked at when it is claimed."""
+    return {name: key for name, key in keys.items() if name in _GATES}
+
+
+def holds_keys(options: Mapping[str, Any]) -> bool:
+    """Tell whether the end of a task has a key to let go."""
+    return options.get("unique_key") is not None or options.get("idempotency_key") is not None
 
 
 def is_gated(keys: Mapping[str, Any] | None) -> bool:

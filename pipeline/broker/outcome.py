@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.errors import Retry
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
+from pipeline.broker.keys import holds_keys
 from pipeline.broker.messages import as_json, encode_json
-from pipeline.errors import HardTimeLimitExceeded
+from pipeline.errors import HardTimeLimitExceeded, Snoozed
 from pipeline.states import Outcome
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ _MESSAGE_CHARACTERS = 2_000
 #: The message option that a run finds whose predecessor was killed: it ends with that error and does not start.
 VERDICT_TIME_LIMIT = "time_limit"
 #: Exceptions that say by themselves why a run ended.
-_REASONS = {TimeLimitExceeded: "time_limit", HardTimeLimitExceeded: "time_limit", Shutdown: "shutdown"}
+_REASONS = {
+    TimeLimitExceeded: "time_limit",
+    HardTimeLimitExceeded: "time_limit",
+    Shutdown: "shutdown",
+    Snoozed: "snoozed",
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +64,7 @@ def concluded(proxy: TaskProxy, outcome: Outcome, capture: Capture | None = None
     conclusion.extra = encode_extra(capture, error, proxy)
     # What is to be let go, and an adopted task's answer, are looked for among what follows, so that no other batch is
     # searched for them.
-    conclusion.has_follow = proxy.is_gated
+    conclusion.has_follow = proxy.is_gated or holds_keys(proxy.options)
     if capture is not None and not conclusion.has_follow:
         conclusion.has_follow = bool(capture.next_run or capture.sends or capture.group or proxy.inbox)
     return conclusion
@@ -72,24 +78,34 @@ def given_back(proxy: TaskProxy) -> Conclusion:
 
 def lost(proxy: TaskProxy, max_losses: int) -> Conclusion:
     """Let a run whose thread is gone run again, unless that has happened to its task ``max_losses`` times."""
-    extra = json.dumps({"max_losses": max_losses} | ({"gated": True} if proxy.is_gated else {}))
+    extra = json.dumps({"max_losses": max_losses, "keys": True} | ({"gated": True} if proxy.is_gated else {}))
     return Conclusion(proxy, Outcome.LOST, next_eta=proxy.eta, extra=extra, has_follow=True)
 
 
 def refused(proxy: TaskProxy, error: Exception) -> Conclusion:
     """Fail a run that nobody can do, or whose outcome PostgreSQL does not take."""
     conclusion = concluded(proxy, Outcome.FAILED)
-    conclusion.extra = encode_extra(None, describe(error, "refused"), proxy)
+    # Its message may be unreadable: then nobody knows here whether it has keys.
+    conclusion.extra = encode_extra(None, describe(error, "refused"), proxy, holds_keys_perhaps=True)
+    conclusion.has_follow = True
     return conclusion
 
 
-def encode_extra(capture: Capture | None, error: dict[str, Any] | None, proxy: TaskProxy | None = None) -> str | None:
+def encode_extra(
+    capture: Capture | None,
+    error: dict[str, Any] | None,
+    proxy: TaskProxy | None = None,
+    *,
+    holds_keys_perhaps: bool = False,
+) -> str | None:
     """Write the parts that most runs do not have; None if this one has none of them."""
     parts: list[str] = []
     if proxy is not None and proxy.inbox is not None:
         parts.append(f'"answer":{json.dumps(proxy.inbox)}')
     if proxy is not None and proxy.is_gated:
         parts.append('"gated":true')
+    if holds_keys_perhaps or (proxy is not None and holds_keys(proxy.options)):
+        parts.append('"keys":true')
     if error is not None:
         parts.append(f'"error":{json.dumps(error)}')
     if capture is not None:

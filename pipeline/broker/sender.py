@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg2
 from psycopg2 import errorcodes
 
 from pipeline.broker.messages import as_json
+from pipeline.broker.placing import stood_for
 from pipeline.db.pool import DISCONNECTED, Deadline
-from pipeline.errors import DatabaseUnavailable, MessageNotEncodable, SchemaOutdated, TaskIsRunning
+from pipeline.errors import DatabaseUnavailable, DuplicateTask, MessageNotEncodable, SchemaOutdated, TaskIsRunning
 from pipeline.logger import get_logger
 from pipeline.store import tasks
 
@@ -23,14 +26,16 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.broker.notify import Notifier
-    from pipeline.context import NewTask
+    from pipeline.context import NewTask, Standing
     from pipeline.db.pool import Pool
 
 #: Queue, priority, and whether tasks of the queue have gates.
 LaneUse = tuple[str, int] | tuple[str, int, bool]
+T = TypeVar("T")
 
 _UNKNOWN_LANE = "PQ001"
 _TASK_IS_RUNNING = "PQ003"
+_DUPLICATE_TASK = "PQ011"
 #: Errors after which the same statement may well succeed, on this connection or on a new one.
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
 _READ_ONLY = errorcodes.READ_ONLY_SQL_TRANSACTION
@@ -70,29 +75,31 @@ class Sender:
     def _ensure_lane(self, lane: LaneUse, cursor: Cursor, _again: bool) -> None:
         tasks.ensure_lane(self._sql(), cursor, *lane)
 
-    def send(self, task: NewTask) -> None:
+    def send(self, task: NewTask) -> Standing:
         """Enqueue one message.
 
         Raises:
             DatabaseUnavailable: PostgreSQL did not answer within five seconds. The message may have been enqueued if
                 it was lost on the way back.
             TaskIsRunning: The same message is running now.
+            DuplicateTask: Another task has its key, and that is an error.
         """
         notify = self._notifier.take()
-        self._send(
+        message_id = self._send(
             [task],
             lambda cursor, mode, since: tasks.enqueue(
                 self._sql(), cursor, task, mode=mode, since_ms=since, notify=notify
             ),
         )
+        return stood_for(task, message_id)
 
-    def send_many(self, many: list[NewTask]) -> None:
+    def send_many(self, many: list[NewTask]) -> Standing:
         """Enqueue many messages, all or none. Raises as :meth:`send` does."""
         if not many:
-            return
+            return {}
         notify = self._notifier.take()
         text = as_json(many)
-        self._send(
+        return self._send(
             many,
             lambda cursor, mode, since: tasks.enqueue_many(
                 self._sql(), cursor, text, mode=mode, since_ms=since, notify=notify
@@ -104,24 +111,23 @@ class Sender:
         with self._pool.connection() as connection, connection.cursor() as cursor:
             tasks.create_group(self._sql(), cursor, group_id, size, message_ids)
 
-    def _send(self, many: list[NewTask], statement: Callable[[Cursor, tasks.Mode, float | None], object]) -> None:
+    def _send(self, many: list[NewTask], statement: Callable[[Cursor, tasks.Mode, float | None], T]) -> T:
         self.ensure_lanes(task.lane for task in many)
         deadline = Deadline(self._patience_seconds)
 
-        def attempt(cursor: Cursor, again: bool) -> None:
-            statement(cursor, "r" if again else "u", deadline.elapsed_ms if again else None)
+        def attempt(cursor: Cursor, again: bool) -> T:
+            return statement(cursor, "r" if again else "u", deadline.elapsed_ms if again else None)
 
         try:
-            self._repeat(attempt, deadline)
+            return self._repeat(attempt, deadline)
         except psycopg2.Error as error:
             if error.pgcode == _UNKNOWN_LANE:  # the schema was made anew under us
                 self._lanes.clear()
                 self.ensure_lanes(task.lane for task in many)
-                self._repeat(attempt, deadline)
-            else:
-                raise translated(error) from error
+                return self._repeat(attempt, deadline)
+            raise translated(error) from error
 
-    def _repeat(self, attempt: Callable[[Cursor, bool], None], deadline: Deadline | None = None) -> None:
+    def _repeat(self, attempt: Callable[[Cursor, bool], T], deadline: Deadline | None = None) -> T:
         """Run a statement until it is known to have succeeded or failed, or the time is over.
 
         ``attempt`` is told whether it may have run before.
@@ -145,11 +151,24 @@ class Sender:
             threading.Event().wait(random.uniform(0.01, 0.2))  # noqa: S311
 
 
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Let what PostgreSQL refuses in the caller's transaction be an error of ours, where we have one."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        if error.pgcode in {_TASK_IS_RUNNING, _DUPLICATE_TASK}:
+            raise translated(error) from error
+        raise
+
+
 def translated(error: psycopg2.Error) -> Exception:
     """Say in our words what PostgreSQL said."""
     text = error.diag.message_primary or str(error).strip()
     if error.pgcode == _TASK_IS_RUNNING:
         return TaskIsRunning(text)
+    if error.pgcode == _DUPLICATE_TASK:
+        return DuplicateTask(**json.loads(error.diag.message_detail or "{}"))
     if error.pgcode in {errorcodes.UNDEFINED_FUNCTION, errorcodes.INVALID_SCHEMA_NAME, errorcodes.UNDEFINED_TABLE}:
         return SchemaOutdated("pipeline", [text])
     if isinstance(error, psycopg2.DataError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -37,6 +38,38 @@ class Limit(click.ParamType):  # type: ignore[type-arg]
         if not re.fullmatch(r"[1-9]\d{0,8}", str(value)):
             self.fail(f"{value!r} is no number of tasks above 0, nor 'none'", param, ctx)
         return int(value)
+
+
+class Instant(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A time such as ``2026-12-24T18:00``, in the time zone of the terminal unless it names one."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it."""
+        try:
+            found = datetime.fromisoformat(str(value))
+            return found if found.tzinfo else found.astimezone()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time; write 2026-12-24T18:00 or 2026-12-24T18:00+01:00", param, ctx)
+
+
+class Json(click.ParamType):  # type: ignore[type-arg]  # as above
+    """JSON of one kind."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        self._kind = kind
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it."""
+        try:
+            found = json.loads(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is no JSON: {error}", param, ctx)
+        if not isinstance(found, self._kind):
+            self.fail(f"{value!r} is no {self.name}", param, ctx)
+        return found
 
 
 who_option = click.option("--who", default=getpass.getuser, show_default="your user name", help="Whom the audit names.")

@@ -19,7 +19,7 @@ def status(task_id: str | None, as_json: bool, limit: int) -> None:
     if task_id is None:
         _show_overview(limit, as_json=as_json)
     else:
-        _show_task(task_id, as_json=as_json)
+        show_task(task_id, as_json=as_json)
 
 
 def _show_overview(limit: int, *, as_json: bool) -> None:
@@ -36,7 +36,12 @@ def _show_overview(limit: int, *, as_json: bool) -> None:
     tables.show(tables.queue_table(queues), tables.worker_table(workers), tables.task_table("newest tasks", tasks))
 
 
-def _show_task(task_id: str, *, as_json: bool) -> None:
+def show_task(task_id: str, *, as_json: bool) -> None:
+    """Show one task, its runs, and what was done to it.
+
+    Raises:
+        TaskNotFound: There is no such task.
+    """
     from pipeline.cli import tables
     from pipeline.errors import TaskNotFound
     from pipeline.runtime import ask
@@ -47,14 +52,15 @@ def _show_task(task_id: str, *, as_json: bool) -> None:
     row = ask(tasks.status, known) if known else None
     if row is None:
         raise TaskNotFound(task_id)
-    attempts = ask(store.attempts, row.task_id)
+    attempts, audit = ask(store.attempts, row.task_id), ask(store.audit, row.task_id)
     if as_json:
-        tables.show_json({**_described(row), "args": row.args, "runs": attempts})
+        tables.show_json({**_described(row), "args": row.args, "runs": attempts, "audit": audit})
         return
     shown = {name: value for name, value in _described(row).items() if name not in _SAID_TWICE}
     shown["args"] = row.args
     details = tables.detail_table((name, value) for name, value in shown.items() if value not in (None, ""))
-    tables.show(*([details, tables.attempt_table(attempts)] if attempts else [details]))
+    more = [tables.attempt_table(attempts), tables.audit_table(audit)]
+    tables.show(details, *(table for table in more if table.row_count))
 
 
 #: Other names of what is shown already.

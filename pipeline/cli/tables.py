@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.store.gates import GateRow
-from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
+from pipeline.store.status import AttemptRow, AuditRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
 
 _COLOURS = {
@@ -130,6 +130,14 @@ def attempt_table(rows: Iterable[AttemptRow]) -> Table:
     for row in rows:
         outcome = row.outcome.name.lower()
         _add(table, row.run, row.attempt, outcome, row.worker_id, _when(row.finished_at), row.error)
+    return table
+
+
+def audit_table(rows: Iterable[AuditRow]) -> Table:
+    """One line per command."""
+    table = _table("commands", ["what", "who", "when", "why"])
+    for row in rows:
+        _add(table, row.action, row.who, _when(row.at), row.reason)
     return table
 
 

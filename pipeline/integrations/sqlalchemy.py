@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from pipeline.context import NewTask
+    from pipeline.context import NewTask, Standing, Write
     from pipeline.db.owned import OwnableConnection
 
 _LENT: ContextVar[Any] = ContextVar("pipeline_lent_connection")
@@ -107,7 +107,7 @@ def _lending_engine(open_connection: Callable[[], Connection]) -> Engine:
 class _Sends:
     """What was sent in a session's transaction and is not written yet, each with the savepoints it lies in."""
 
-    write: Callable[[Cursor, list[NewTask]], None]
+    write: Write
     committed: Callable[[], None]
     waiting: list[tuple[NewTask, frozenset[SessionTransaction]]] = field(default_factory=list)
     has_written: bool = False
@@ -121,26 +121,37 @@ class _Sends:
                 self.write(cursor, tasks)
             self.has_written = True
 
+    def write_now(self, connection: CoreConnection, tasks: list[NewTask]) -> Standing:
+        """Write tasks with keys: only the database knows whether they will be made."""
+        with _cursor(connection) as cursor:
+            others = self.write(cursor, tasks)
+        self.has_written = True
+        return others
+
 
 class JoinedSession:
-    """Sends that become tasks when the session commits."""
+    """Sends that become tasks when the session commits. Those with keys are written in its transaction at once."""
 
     def __init__(
         self,
         session: Session | scoped_session[Session],
-        write: Callable[[Cursor, list[NewTask]], None],
+        write: Write,
         committed: Callable[[], None],
     ) -> None:
         self.session = session() if isinstance(session, scoped_session) else session
         _listen_to_sessions()
         self._sends = self.session.info.setdefault(_SENDS, _Sends(write, committed))
 
-    def send(self, tasks: list[NewTask]) -> None:
+    def send(self, tasks: list[NewTask]) -> Standing:
         """Keep the tasks until the session commits."""
+        if any(task.may_give_way for task in tasks):
+            sends: _Sends = self._sends
+            return sends.write_now(self.session.connection(), tasks)
         if not self.session.in_transaction():
             self.session.begin()  # no I/O; a rollback of a session that never began is not told to anybody
         savepoints = _savepoints(self.session)
         self._sends.waiting += [(task, savepoints) for task in tasks]
+        return {}
 
 
 def has_waiting_sends(session: Session) -> bool:
@@ -220,14 +231,14 @@ def _forget_rolled_back(session: Session, transaction: SessionTransaction) -> No
 
 
 class JoinedConnection:
-    """Sends that become tasks when the connection commits."""
+    """Sends that become tasks when the connection commits. Those with keys are written in its transaction at once."""
 
     _all: ClassVar[WeakKeyDictionary[CoreConnection, JoinedConnection]] = WeakKeyDictionary()
 
     def __init__(
         self,
         connection: CoreConnection,
-        write: Callable[[Cursor, list[NewTask]], None],
+        write: Write,
         committed: Callable[[], None],
     ) -> None:
         self._connection = ref(connection)
@@ -244,7 +255,7 @@ class JoinedConnection:
     def of(
         cls,
         connection: CoreConnection,
-        write: Callable[[Cursor, list[NewTask]], None],
+        write: Write,
         committed: Callable[[], None],
     ) -> JoinedConnection:
         """Return the connection's own; its listeners are registered once."""
@@ -258,13 +269,17 @@ class JoinedConnection:
         found = cls._all.get(connection)
         return [task for task, _ in found._waiting] if found is not None else []  # noqa: SLF001 - its own
 
-    def send(self, tasks: list[NewTask]) -> None:
+    def send(self, tasks: list[NewTask]) -> Standing:
         """Keep the tasks until the connection commits."""
         connection = self._connection()
         if connection is not None and not connection.in_transaction():
             connection.begin()  # as any statement would; without one, commit() does nothing and tells nobody
+        if connection is not None and any(task.may_give_way for task in tasks):
+            with _cursor(connection) as cursor:
+                return self._write(cursor, tasks)
         savepoints = _savepoint_names(connection)
         self._waiting += [(task, savepoints) for task in tasks]
+        return {}
 
     def _on_commit(self, connection: CoreConnection) -> None:
         if self._waiting:

@@ -13,7 +13,7 @@ from dramatiq.middleware import Shutdown
 from dramatiq.middleware.retries import DEFAULT_MAX_BACKOFF, DEFAULT_MIN_BACKOFF
 
 from pipeline.context import NextRun
-from pipeline.errors import Cancelled
+from pipeline.errors import Cancelled, Snoozed
 from pipeline.logger import get_logger
 
 log = get_logger(__name__)
@@ -73,6 +73,9 @@ class Retries(DramatiqRetries):
             return
         if isinstance(exception, Shutdown):
             message.task.capture.next_run = NextRun(0, _kept_options(message), is_counted=False)
+            return
+        if isinstance(exception, Snoozed):
+            message.task.capture.next_run = NextRun(exception.delay, _kept_options(message), is_counted=False)
             return
         if isinstance(exception, Cancelled):
             message.fail()

@@ -38,6 +38,13 @@ def weigh(sql: Mapping[str, str], cursor: Cursor, queue: str, weight: float, *, 
     return bool(_value(cursor))
 
 
+def exists(sql: Mapping[str, str], cursor: Cursor, queue: str) -> bool:
+    """Tell whether there is such a queue."""
+    cursor.execute(sql["queue_exists"], {"queue": queue})
+    value: bool = _value(cursor)
+    return value
+
+
 def _value(cursor: Cursor) -> Any:
     row = cursor.fetchone()
     return row[0] if row else None

@@ -40,6 +40,24 @@ class TaskRow:
     args: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """What a task was enqueued with; where it would wait now."""
+
+    queue: str
+    priority: int
+    actor: str
+    payload: str
+    #: JSON, or None.
+    keys: str | None
+    #: Whether some tasks of its queue have gates to go through.
+    is_gated: bool
+
+
+#: What a command returns that has done what it was asked for.
+DONE = "done"
+
+
 def as_task_id(text: str) -> str | None:
     """Return an id as the store writes it; None for what cannot be the id of a task."""
     try:
@@ -122,6 +140,72 @@ def was_concluded(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int
     """Tell whether a run was concluded, waiting for a transaction that is about to say so."""
     cursor.execute(sql["was_concluded"], {"task_id": task_id, "run": run})
     value: bool = _value(cursor)
+    return value
+
+
+def snooze(sql: Mapping[str, str], cursor: Cursor, message_id: str, delay_ms: int, who: str, reason: str) -> str | None:
+    """Let a waiting task wait for so long at least.
+
+    As the functions after it, it returns DONE, or the state that stands in the way, or None for an unknown id.
+    """
+    return _command(cursor, sql["snooze_task"], message_id, who, reason, delay_ms=delay_ms)
+
+
+def reschedule(
+    sql: Mapping[str, str], cursor: Cursor, message_id: str, eta: datetime, who: str, reason: str
+) -> str | None:
+    """Let a waiting task be due at another time."""
+    return _command(cursor, sql["reschedule_task"], message_id, who, reason, eta=eta)
+
+
+def reprioritise(
+    sql: Mapping[str, str], cursor: Cursor, message_id: str, priority: int, who: str, reason: str
+) -> str | None:
+    """Give a waiting task another priority."""
+    return _command(cursor, sql["reprioritise_task"], message_id, who, reason, priority=priority)
+
+
+def move(sql: Mapping[str, str], cursor: Cursor, message_id: str, queue: str, who: str, reason: str) -> str | None:
+    """Let a waiting task wait in another queue."""
+    return _command(cursor, sql["move_task"], message_id, who, reason, queue=queue)
+
+
+def retry(sql: Mapping[str, str], cursor: Cursor, message_id: str, who: str, reason: str, *, again: bool) -> str | None:
+    """Let a task that waits or has ended run now."""
+    return _command(cursor, sql["retry_task"], message_id, who, reason, again=again)
+
+
+def _command(cursor: Cursor, statement: str, message_id: str, who: str, reason: str, **more: Any) -> str | None:
+    cursor.execute(statement, {"message_id": message_id, "who": who, "reason": reason, **more})
+    value: str | None = _value(cursor)
+    return value
+
+
+def read(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> StoredMessage | None:
+    """Read what a task was enqueued with."""
+    cursor.execute(sql["read_task"], {"message_id": message_id})
+    row = cursor.fetchone()
+    return None if row is None else StoredMessage(*row)
+
+
+def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str, who: str, reason: str) -> str:
+    """Enqueue a message that was made of another task's; return the id of the message that stands for it."""
+    cursor.execute(
+        sql["clone_task"],
+        {
+            "parent": parent,
+            "message_id": task.message_id,
+            "queue": task.queue,
+            "priority": task.priority,
+            "actor": task.actor,
+            "delay_ms": task.delay_ms,
+            "payload": task.payload,
+            "keys": task.keys,
+            "who": who,
+            "reason": reason,
+        },
+    )
+    value: str = _value(cursor)
     return value
 
 

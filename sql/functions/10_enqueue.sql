@@ -5,6 +5,7 @@
 --      what the original asked for
 --   u  upsert: waiting is replaced, finished gets a new run, running is refused (PQ003)
 --   f  follow-up of an outcome: like u, but running is left alone
+--   w  what waits is replaced, anything else is left alone
 
 -- The next task id: milliseconds since 2020-01-01 in the upper bits, a sequence in the lower 22.
 CREATE OR REPLACE FUNCTION next_task_id(p_now timestamptz) RETURNS bigint
@@ -54,7 +55,7 @@ LANGUAGE sql AS $$
     SELECT lane_id, eta, id, 1 FROM task WHERE id = ANY (p_ids) AND NOT keys ? 'fairness_key';
 $$;
 
--- Deal with a message id that is already known; NULL if it is not.
+-- Deal with a message id that is already known; NULL if it is not, and in mode w also if it does not wait.
 -- Two senders of one id come one after the other at the row of ready that both would insert. The second one waits there
 -- for the end of the first, finds the row taken, and looks again.
 CREATE OR REPLACE FUNCTION revisit_task(
@@ -80,14 +81,9 @@ BEGIN
         RETURN v_id;
     END IF;
     FOR look IN 1 .. 10 LOOP
-        SELECT run INTO v_run FROM take_waiting(v_id);
+        SELECT w.run INTO v_run FROM take_waiting(v_id) w;
         IF NOT FOUND THEN
-            -- One snapshot for both, since a conclusion and the end of its claim may be committed in between.
-            SELECT a.run, a.outcome, coalesce(a.started_at, a.finished_at) AS at, c.run AS claimed_run, c.claimed_at INTO v_last
-              FROM (SELECT v_id AS id) t
-              LEFT JOIN LATERAL (SELECT * FROM attempt WHERE task_id = t.id ORDER BY run DESC LIMIT 1) a ON true
-              LEFT JOIN LATERAL (SELECT u.run, claim.claimed_at FROM claim, unnest(claim.ids, claim.runs) AS u(id, run)
-                                  WHERE t.id = ANY (claim.ids) AND u.id = t.id ORDER BY u.run DESC LIMIT 1) c ON true;
+            SELECT * INTO v_last FROM last_run(v_id);
             IF v_last.claimed_run > coalesce(v_last.run, 0) THEN
                 IF p_mode = 'r' AND v_last.claimed_at >= v_since THEN
                     RETURN v_id;
@@ -99,6 +95,7 @@ BEGIN
             IF p_mode = 'r' AND v_last.at >= v_since THEN
                 RETURN v_id;
             END IF;
+            EXIT WHEN p_mode = 'w';
             v_run := v_last.run + 1;
         END IF;
         IF p_mode <> 'f' AND EXISTS (SELECT FROM cancel_request) THEN
@@ -114,9 +111,7 @@ BEGIN
         ON CONFLICT (id) DO NOTHING;
         CONTINUE WHEN NOT FOUND;
         -- We may have waited above for another sender, and what it let wait has been claimed or parked since.
-        IF EXISTS (SELECT FROM attempt WHERE task_id = v_id AND run >= v_run)
-           OR EXISTS (SELECT FROM claim c, unnest(c.ids, c.runs) AS u(id, run) WHERE v_id = ANY (c.ids) AND u.id = v_id AND u.run >= v_run)
-           OR EXISTS (SELECT FROM parked WHERE id = v_id) THEN
+        IF is_overtaken(v_id, v_run) THEN
             DELETE FROM ready WHERE id = v_id;
             CONTINUE;
         END IF;
@@ -128,14 +123,24 @@ BEGIN
     END LOOP;
     IF p_mode = 'f' THEN
         RETURN v_id;
+    ELSIF p_mode = 'w' THEN
+        RETURN NULL;
     END IF;
     RAISE EXCEPTION 'task % is running', p_message_id
         USING ERRCODE = 'PQ003', HINT = 'Enqueue it again when it has finished, or send a new message.';
 END $$;
 
+-- Whether a message became a task within the last p_since_ms (see revisit_task).
+CREATE OR REPLACE FUNCTION was_made(p_message_id uuid, p_since_ms float8) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM task WHERE id = find_task(p_message_id)
+                                      AND created_at >= statement_timestamp() - (p_since_ms + 1000) * interval '1 ms')
+$$;
+
 -- Enqueue one message: one round trip, on the caller's connection and in its transaction if there is one.
--- p_keys: what the message asks for beyond its place in a lane, or NULL.
--- Returns the id of the message that stands for it now: its own.
+-- p_keys: what the message asks for beyond its place in a lane, or NULL:
+--   {"unique_key": …, "idempotency_key": …, "window_ms": …, "on_conflict": "skip" | "replace" | "error"}
+-- Returns the id of the message that stands for it now: its own, or that of the task that has its key.
 -- Raises PQ001 if the lane was never made (see ensure_lane_v1), PQ003 as above.
 CREATE OR REPLACE FUNCTION enqueue_v1(
     p_message_id uuid, p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_payload json,
@@ -148,11 +153,21 @@ DECLARE
     v_eta  timestamptz := v_now + coalesce(p_delay_ms, 0) * interval '1 ms';
     v_lane int;
     v_id   bigint;
+    v_standing uuid;
+    v_has_keys boolean := false;
 BEGIN
     SELECT lane_id INTO v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
     IF v_lane IS NULL THEN
         RAISE EXCEPTION 'queue % has no lane of priority %', p_queue, p_priority
             USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
+    END IF;
+    -- What a replay finds made need not ask whose the keys are: they were its own.
+    IF p_keys IS NOT NULL AND has_keys(p_keys) AND NOT (p_mode = 'r' AND was_made(p_message_id, p_since_ms)) THEN
+        v_standing := give_way(p_message_id, v_lane, p_actor, p_delay_ms, p_payload, p_keys, p_mode);
+        IF v_standing IS NOT NULL THEN
+            RETURN v_standing;
+        END IF;
+        v_has_keys := true;
     END IF;
     IF p_mode <> 'n' THEN
         v_id := revisit_task(p_message_id, v_lane, p_actor, p_delay_ms, p_payload, p_keys, p_mode, p_since_ms);
@@ -174,6 +189,9 @@ BEGIN
             v_id := find_task(p_message_id);  -- NULL if it was the task id that was met twice: another one then
         END IF;
     END LOOP;
+    IF v_has_keys THEN
+        PERFORM own_keys(p_keys, v_id);
+    END IF;
     IF p_notify THEN
         PERFORM pg_notify(current_schema(), '');
     END IF;
@@ -191,21 +209,44 @@ CREATE OR REPLACE FUNCTION enqueue_many_v1(
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
+    v_done  uuid[] := '{}';
     v_known uuid[] := '{}';
     v_left  int;
     v_added int;
     v_keyed bigint[];
     v_row   record;
+    v_standing uuid;
 BEGIN
     added := 0;
-    FOR v_row IN
-        SELECT x.q, x.p FROM json_to_recordset(p_tasks) AS x(q text, p int)
-          LEFT JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
-         WHERE l.lane_id IS NULL LIMIT 1
-    LOOP
-        RAISE EXCEPTION 'queue % has no lane of priority %', v_row.q, v_row.p
+    SELECT min(format('queue %s has no lane of priority %s', x.q, x.p)) FILTER (WHERE l.lane_id IS NULL) AS complaint,
+           coalesce(bool_or(has_keys(x.k)), false) AS has_keys INTO v_row
+      FROM json_to_recordset(p_tasks) AS x(q text, p int, k jsonb)
+      LEFT JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0;
+    IF v_row.complaint IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_row.complaint
             USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
-    END LOOP;
+    END IF;
+    IF v_row.has_keys THEN
+        -- One by one, and in the order of their keys, so that two batches never wait for each other in a circle.
+        FOR v_row IN
+            SELECT x.* FROM ROWS FROM (json_to_recordset(p_tasks)
+                   AS (m uuid, q text, p int, a text, d bigint, b json, k jsonb)) WITH ORDINALITY AS x(m, q, p, a, d, b, k, i)
+             WHERE has_keys(x.k) ORDER BY (SELECT min(r.key) FROM key_rows(x.k) r), x.i
+        LOOP
+            v_standing := enqueue_v1(v_row.m, v_row.q, v_row.p, v_row.a, v_row.d, v_row.b, p_mode, p_since_ms, false,
+                                     p_parent, p_origin, v_row.k);
+            v_done := v_done || v_row.m;
+            IF v_standing = v_row.m THEN
+                added := added + 1;
+            ELSIF v_row.k->>'on_conflict' = 'error' THEN
+                PERFORM refuse_duplicate((SELECT r.key FROM key_rows(v_row.k) r JOIN unique_key u USING (key)
+                                           WHERE u.message_id = v_standing LIMIT 1), v_standing, 'PQ011');
+            ELSE
+                standing := coalesce(standing, '{}') || jsonb_build_object(v_row.m, v_standing);
+            END IF;
+        END LOOP;
+        v_known := v_done;
+    END IF;
     IF p_mode <> 'n' THEN
         FOR v_row IN
             SELECT x.m, l.lane_id, x.a, x.d, x.b, x.k
@@ -213,6 +254,7 @@ BEGIN
               JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
              CROSS JOIN LATERAL (SELECT FROM task       WHERE message_id = x.m
                        UNION ALL SELECT FROM task_carry WHERE message_id = x.m LIMIT 1) known
+             WHERE NOT has_keys(x.k)
              ORDER BY x.m
         LOOP
             PERFORM revisit_task(v_row.m, v_row.lane_id, v_row.a, v_row.d, v_row.b, v_row.k, p_mode, p_since_ms);
@@ -241,7 +283,8 @@ BEGIN
         added := added + v_added;
         EXIT WHEN v_added = v_left;
         -- Some were being inserted by others and are known now. Those that are not met a task id twice: once more.
-        v_known := ARRAY(SELECT x.m FROM json_to_recordset(p_tasks) AS x(m uuid) WHERE find_task(x.m) IS NOT NULL);
+        v_known := v_done || ARRAY(SELECT x.m FROM json_to_recordset(p_tasks) AS x(m uuid)
+                                     WHERE x.m <> ALL (v_done) AND find_task(x.m) IS NOT NULL);
         v_left := json_array_length(p_tasks) - cardinality(v_known);
     END LOOP;
     IF p_notify THEN
@@ -251,6 +294,7 @@ END $$;
 
 -- Enqueue from SQL: psql, a trigger or another language. In the caller's transaction, never notifying.
 -- The queue and the priority default to what a worker announced for the actor; an unknown queue is an error.
+-- Returns the task's id, or that of the task that has its key: options => '{"unique_key": "…"}'.
 --   SELECT pipeline.enqueue('process_order', '[42]');
 CREATE OR REPLACE FUNCTION enqueue(
     actor text, args json DEFAULT '[]', kwargs json DEFAULT '{}', queue text DEFAULT NULL,
@@ -279,10 +323,9 @@ BEGIN
         RAISE EXCEPTION 'args must be a JSON array, kwargs and options JSON objects'
             USING ERRCODE = '22023';
     END IF;
-    PERFORM enqueue_v1(
+    RETURN enqueue_v1(
         v_message_id, v_queue, v_priority, actor, (extract(epoch FROM delay) * 1000)::bigint,
         json_build_object('args', args, 'kwargs', kwargs, 'options', options,
                           'message_timestamp', (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-        'n', NULL, false, NULL, 'q');
-    RETURN v_message_id;
+        'n', NULL, false, NULL, 'q', keys_of(options));
 END $$;

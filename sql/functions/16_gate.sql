@@ -299,14 +299,15 @@ BEGIN
     RETURN v_room;
 END $$;
 
--- Let go what runs (p_ended) and tasks that are over (p_final, each of them among p_ended) had taken, and let those that
--- wait for it go on. Without p_waits, gates at which somebody else is are left to sweep_gates_v1: for a transaction that
+-- Let go what runs (p_ended) and tasks that are over (p_final, each of them among p_ended) had taken, keys among it, and let
+-- those that wait for it go on. Without p_waits, gates at which somebody else is are left to sweep_gates_v1: for a transaction that
 -- holds locks of gates already, or that may last.
 CREATE OR REPLACE FUNCTION let_go(p_ended bigint[], p_final bigint[], p_waits boolean) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_gate record;
 BEGIN
+    PERFORM let_go_keys(p_final);
     FOR v_gate IN
         WITH freed AS (
             DELETE FROM slot WHERE task_id = ANY (p_ended) AND (task_id = ANY (p_final) OR gate NOT LIKE 'order:%')

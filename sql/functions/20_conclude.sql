@@ -8,7 +8,7 @@
 --   {"error": {…}, "patch": {…}, "result": …, "ttl": ms, "delay": ms, "enqueue": [as enqueue_many_v1],
 --    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}, "answer": [inbox schema, inbox prefix],
 --    "max_losses": the number of losses (outcome l) with which a task fails as poison,
---    "gated": true if the run may hold slots, or the task be one of an order}
+--    "gated": true if the run may hold slots, or the task be one of an order, "keys": true if the task may hold a key}
 -- p_follow: whether any of them has a next run, follow-ups, a group, an answer or something to let go.
 -- Returns the ids concluded.
 CREATE OR REPLACE FUNCTION conclude_runs(
@@ -22,6 +22,7 @@ DECLARE
     v_runs int[];
     v_row  record;
     v_left int;
+    v_final bigint[];
 BEGIN
     IF 'l' = ANY (p_outcomes) THEN
         -- As rescue_v1 does it: the first loss runs again at once, a task that is lost again waits longer each time.
@@ -67,6 +68,13 @@ BEGIN
       FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_lanes), unnest(p_next), json_array_elements(p_extra))
            AS u(id, run, lane, next, extra)
      WHERE (u.next IS NOT NULL OR u.extra->>'delay' IS NOT NULL) AND v_runs[array_position(v_done, u.id)] = u.run;
+
+    SELECT array_agg(u.id) INTO v_final
+      FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_outcomes), json_array_elements(p_extra)) AS u(id, run, outcome, extra)
+     WHERE u.extra->'keys' IS NOT NULL AND u.outcome IN ('s', 'f', 'c', 'k') AND v_runs[array_position(v_done, u.id)] = u.run;
+    IF v_final IS NOT NULL THEN
+        PERFORM let_go_keys(v_final);
+    END IF;
 
     FOR v_row IN
         SELECT u.id, u.extra->'enqueue' AS tasks, u.extra

@@ -18,6 +18,7 @@ BEGIN
         ('kept_result',    'message_id',  $c$ result_until < $1 $c$),
         ('rate_limit',     'key',         $c$ expires_at < $1 $c$),
         ('gate',           'gate',        $c$ paused_at IS NULL AND max_running IS NULL AND coalesce(next_at, '-infinity') < $1 - interval '1 hour' $c$),
+        ('unique_key',     'key',         $c$ expires_at < $1 $c$),
         ('progress',       'task_id',     $c$ task_id < $3 AND is_gone(task_id) $c$),
         ('checkpoint',     'task_id',     $c$ task_id < $3 AND is_gone(task_id) $c$),
         -- All members of a group that old have ended, unless one of them is carried.
@@ -40,6 +41,7 @@ BEGIN
      WHERE coalesce((SELECT a.outcome IN ('s', 'f', 'c', 'k') FROM attempt a WHERE a.task_id = o.task_id ORDER BY a.run DESC LIMIT 1), is_gone(o.task_id))
        AND NOT EXISTS (SELECT FROM waiting w WHERE w.id = o.task_id)
        AND NOT EXISTS (SELECT FROM claim c WHERE o.task_id = ANY (c.ids));
+    PERFORM sweep_keys(p_limit);
     DELETE FROM group_member m WHERE NOT EXISTS (SELECT FROM task_group g WHERE g.group_id = m.group_id)
                                  AND m.task_id < v_first;
 END $$;
@@ -48,4 +50,28 @@ END $$;
 CREATE OR REPLACE FUNCTION is_gone(p_id bigint) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT NOT EXISTS (SELECT FROM task_carry WHERE id = p_id) AND NOT EXISTS (SELECT FROM task WHERE id = p_id)
+$$;
+
+-- Let go the keys of tasks that have ended, or are gone, without anybody doing it (rows were deleted by hand). Such keys are
+-- looked for without locks, then looked at again under them: a task that runs again takes its keys, and then starts to wait.
+CREATE OR REPLACE FUNCTION sweep_keys(p_limit int) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_keys text[];
+BEGIN
+    v_keys := ARRAY(SELECT k.key FROM unique_key k
+                     WHERE k.expires_at IS NULL AND NOT EXISTS (SELECT FROM waiting w WHERE w.id = k.task_id) AND has_ended(k.task_id)
+                     LIMIT p_limit);
+    IF cardinality(v_keys) = 0 THEN
+        RETURN;
+    END IF;
+    v_keys := ARRAY(SELECT key FROM unique_key WHERE key = ANY (v_keys) FOR UPDATE SKIP LOCKED);
+    DELETE FROM unique_key WHERE key = ANY (v_keys) AND is_gone(task_id);
+    PERFORM let_go_keys(ARRAY(SELECT task_id FROM unique_key WHERE key = ANY (v_keys) AND has_ended(task_id)));
+END $$;
+
+-- Whether a task will not run again by itself.
+CREATE OR REPLACE FUNCTION has_ended(p_id bigint) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT is_gone(p_id) OR task_state(p_id) NOT IN ('scheduled', 'queued', 'running')
 $$;

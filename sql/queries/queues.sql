@@ -15,3 +15,7 @@ SELECT :"schema".limit_queue_v1(%(queue)s, %(most)s, %(who)s, %(reason)s)
 -- name: weigh_queue
 -- Let it come first so much more often than others; false if there is no such queue.
 SELECT :"schema".weigh_queue_v1(%(queue)s, %(weight)s, %(who)s, %(reason)s)
+
+-- name: queue_exists
+-- Whether there is such a queue.
+SELECT EXISTS (SELECT FROM :"schema".lane WHERE queue = %(queue)s)

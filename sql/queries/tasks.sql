@@ -5,7 +5,7 @@ SELECT :"schema".ensure_lane_v1(%(queue)s, %(priority)s, %(is_gated)s)
 -- name: enqueue
 -- Enqueue one message on whatever transaction the cursor has; the id of the message that stands for it.
 SELECT :"schema".enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
-                            %(mode)s, %(since_ms)s, %(notify)s, p_keys => %(keys)s)
+                            %(mode)s, %(since_ms)s, %(notify)s, p_keys => %(keys)s)::text
 
 -- name: enqueue_many
 -- Enqueue many messages, all or none; those for which others stand, with the ids of these.
@@ -28,6 +28,35 @@ SELECT :"schema".conclude_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(at
 -- name: was_concluded
 -- Settle an unknown COMMIT.
 SELECT :"schema".was_concluded_v1(%(task_id)s, %(run)s)
+
+-- name: snooze_task
+-- Let a waiting task wait for so long at least; 'done', the state in the way, or NULL for an unknown id. So do the others.
+SELECT :"schema".snooze_v1(%(message_id)s, %(delay_ms)s, %(who)s, %(reason)s)
+
+-- name: reschedule_task
+-- Let a waiting task be due at another time.
+SELECT :"schema".reschedule_v1(%(message_id)s, %(eta)s, %(who)s, %(reason)s)
+
+-- name: reprioritise_task
+-- Give a waiting task another priority.
+SELECT :"schema".reprioritise_v1(%(message_id)s, %(priority)s, %(who)s, %(reason)s)
+
+-- name: move_task
+-- Let a waiting task wait in another queue.
+SELECT :"schema".move_task_v1(%(message_id)s, %(queue)s, %(who)s, %(reason)s)
+
+-- name: retry_task
+-- Let a task that waits or has ended run now.
+SELECT :"schema".retry_now_v1(%(message_id)s, %(again)s, %(who)s, %(reason)s)
+
+-- name: read_task
+-- What a task was enqueued with; no row for an unknown id.
+SELECT queue, priority, actor, payload, keys, is_gated FROM :"schema".read_task_v1(%(message_id)s)
+
+-- name: clone_task
+-- Enqueue a message that was made of another task's; the id of the message that stands for it.
+SELECT :"schema".clone_v1(%(parent)s, %(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
+                          %(keys)s, %(who)s, %(reason)s)::text
 
 -- name: flush_queue
 -- Cancel all that waits in a queue.

@@ -73,6 +73,14 @@ def test_a_long_function_is_noticed() -> None:
     assert statements_of(function) == 41
 
 
+def test_every_folder_of_ours_is_a_package() -> None:
+    """Without an ``__init__.py`` it is none to import-linter, which would look past what it imports."""
+    names = {source.name for source in OURS}
+    folders = {name.rpartition("/")[0] for name in names}
+
+    assert {folder for folder in folders if f"{folder}/__init__.py" not in names} == set()
+
+
 def test_nobody_sleeps() -> None:
     assert {source.name for source in EVERYTHING if sleeps(source)} == MAY_SLEEP
 

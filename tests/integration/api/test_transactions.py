@@ -57,6 +57,13 @@ def rolls_back() -> dict[str, str]:
     return {}
 
 
+@views.post("/once")
+def once() -> dict[str, str]:
+    message = send_email.send_with_options(args=("a@b.example", "x", "y"), unique_key="k", on_conflict="error")
+    db.session.commit()
+    return {"task_id": message.message_id}
+
+
 @views.post("/streams")
 def streams() -> Any:
     def lines() -> Iterator[str]:
@@ -109,6 +116,15 @@ def test_a_request_that_takes_it_back_leaves_no_task(
 ) -> None:
     assert client.post(path).status_code == status
     assert tasks(database_url) == 0
+
+
+def test_a_key_that_is_held_is_a_conflict(client: FlaskClient, database_url: str, problem: Any) -> None:
+    first = client.post("/once").json
+
+    found = problem(client.post("/once"), 409)
+
+    assert (found["type"], found["task_id"]) == ("urn:pipeline:problem:duplicate-task", first["task_id"])  # type: ignore[index]
+    assert tasks(database_url) == 1
 
 
 def test_the_next_request_knows_nothing_of_it(client: FlaskClient, database_url: str) -> None:
