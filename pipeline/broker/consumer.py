@@ -73,8 +73,12 @@ class TaskProxy(MessageProxy):
         self.is_settled = False
 
     def __lt__(self, other: TaskProxy) -> bool:
-        """Order by eta, then by id: Dramatiq's own answer is always True, which loses the order."""
-        return (self.eta, self.id) < (other.eta, other.id)
+        """Order by claim, then by eta, then by id: Dramatiq's own answer is always True.
+
+        What was claimed later comes later, or a tenant whose turn it was would wait here behind older tasks of another one
+        for as long as more of these are claimed.
+        """
+        return (self.claim_id, self.eta, self.id) < (other.claim_id, other.eta, other.id)
 
     __hash__ = object.__hash__
 

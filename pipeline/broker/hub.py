@@ -328,7 +328,7 @@ class Hub(threading.Thread):
             self._give_back_unstarted()
 
     def _begin(self, proxy: TaskProxy) -> None:
-        self._worker.work_queue.put((proxy.priority, proxy))
+        self._worker.work_queue.put((self._turns.place(proxy.priority), proxy))
 
     def _attend_solitary(self) -> None:
         """Let a task begin that must be alone, once it is and the outcomes of the others are safe."""

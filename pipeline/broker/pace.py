@@ -10,6 +10,8 @@ _TINY_SECONDS = 0.005
 #: other processes may have nothing to do. Wide apart: the mean time of tiny tasks goes up and down.
 _AHEAD_SECONDS = 0.05
 _TOO_FAR_SECONDS = 0.3
+#: Before every priority.
+_FIRST = -32769
 #: Unstarted tasks go back if they have waited this long and no thread has come free meanwhile.
 _STALLED_SECONDS = 0.1
 
@@ -75,10 +77,14 @@ class Turns:
     def __init__(self, share: float) -> None:
         self._every = round(1 / share) if share else 0
         self._claims = 0
+        self._is_turn = False
 
     def next(self) -> int | None:
         """Tell whose turn it is in this claim: a lane's place, counted round and round; None for the strict order."""
         self._claims += 1
-        if not self._every or self._claims % self._every:
-            return None
-        return self._claims // self._every
+        self._is_turn = self._every > 0 and self._claims % self._every == 0
+        return self._claims // self._every if self._is_turn else None
+
+    def place(self, priority: int) -> int:
+        """Tell where a task of the last claim stands in this process: what came in its turn must not wait again."""
+        return _FIRST if self._is_turn else priority

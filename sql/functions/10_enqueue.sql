@@ -307,6 +307,7 @@ DECLARE
     v_queue text := queue;
     v_priority int := priority;
     v_message_id uuid := gen_random_uuid();
+    v_keys jsonb := keys_of(options);
 BEGIN
     SELECT a.queue, a.priority INTO v_known FROM actor a WHERE a.name = actor;
     v_queue := coalesce(v_queue, v_known.queue);
@@ -323,9 +324,13 @@ BEGIN
         RAISE EXCEPTION 'args must be a JSON array, kwargs and options JSON objects'
             USING ERRCODE = '22023';
     END IF;
+    IF has_gates(v_keys) THEN
+        -- Senders of another language that are the first to use such keys wait for each other here, once.
+        UPDATE queue q SET is_gated = true WHERE q.name = v_queue AND NOT q.is_gated;
+    END IF;
     RETURN enqueue_v1(
         v_message_id, v_queue, v_priority, actor, (extract(epoch FROM delay) * 1000)::bigint,
         json_build_object('args', args, 'kwargs', kwargs, 'options', options,
                           'message_timestamp', (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-        'n', NULL, false, NULL, 'q', keys_of(options));
+        'n', NULL, false, NULL, 'q', v_keys);
 END $$;

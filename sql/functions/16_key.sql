@@ -10,6 +10,12 @@ LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(p_keys ?| ARRAY['unique_key', 'idempotency_key'], false)
 $$;
 
+-- Whether a task with these keys has to be looked at when it is claimed (16_gate.sql).
+CREATE OR REPLACE FUNCTION has_gates(p_keys jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(p_keys ?| ARRAY['concurrency_key', 'rate_key', 'ordering_key', 'fairness_key', 'tenant'], false)
+$$;
+
 -- The rows that a message's keys are, in the order in which everybody takes them.
 CREATE OR REPLACE FUNCTION key_rows(p_keys jsonb) RETURNS TABLE (key text, window_ms bigint)
 LANGUAGE sql IMMUTABLE AS $$
@@ -28,12 +34,9 @@ DECLARE
     v_keys    jsonb := '{}';
     v_name    text;
 BEGIN
-    IF p_options->'unique_key' IS NULL AND p_options->'idempotency_key' IS NULL THEN
-        RETURN NULL;
-    END IF;
     v_options := p_options;
     v_window := v_options->'idempotency_window';
-    FOREACH v_name IN ARRAY ARRAY['unique_key', 'idempotency_key'] LOOP
+    FOREACH v_name IN ARRAY ARRAY['unique_key', 'idempotency_key', 'concurrency_key', 'rate_key', 'ordering_key', 'fairness_key', 'tenant'] LOOP
         CONTINUE WHEN coalesce(v_options->v_name, 'null') = 'null';
         IF jsonb_typeof(v_options->v_name) <> 'string' OR octet_length(v_options->>v_name) NOT BETWEEN 1 AND 512 THEN
             RAISE EXCEPTION 'the % is no text of 1 to 512 bytes', v_name USING ERRCODE = '22023';

@@ -36,6 +36,13 @@ BEGIN
     IF (v_lane, v_eta) = (v_task.lane_id, v_task.eta) THEN
         RETURN 'done';
     END IF;
+    IF p_queue IS NOT NULL THEN
+        -- What it has to pass at its actor's or its keys' gates it has to pass there as well.
+        UPDATE queue q SET is_gated = true
+          FROM (SELECT actor, keys FROM task WHERE id = v_id UNION ALL SELECT actor, keys FROM task_carry WHERE id = v_id) t
+          LEFT JOIN actor a ON a.name = t.actor
+         WHERE q.name = p_queue AND NOT q.is_gated AND (has_gates(t.keys) OR a.limits IS NOT NULL);
+    END IF;
     UPDATE task       SET lane_id = v_lane WHERE id = v_id AND lane_id <> v_lane;
     UPDATE task_carry SET lane_id = v_lane WHERE id = v_id AND lane_id <> v_lane;
     INSERT INTO audit (task_id, action, who, reason) VALUES (v_id, p_action, p_who, p_reason);

@@ -363,3 +363,30 @@ def test_a_turn_lets_a_lane_of_low_priority_come_first(db: Session) -> None:
 
     assert low not in [db.claim(worker, 1)[0].lane for _ in range(2)]
     assert low in [db.claim(worker, 1, turn=turn)[0].lane for turn in (1, 2, 3)]
+
+
+# --- from SQL, and on the move -------------------------------------------------------------------------------------------
+
+
+def test_keys_from_sql_gate_the_queue(db: Session) -> None:
+    worker = db.register()
+    call = "SELECT pipeline.enqueue('noop', queue => 'default', options => %s)"
+    first, second = (str(db.value(call, '{"ordering_key": "customer 7"}')) for _ in range(2))
+
+    [run] = db.claim(worker, 10)
+    assert run.message_id == first
+    assert [each.message_id for each in db.exchange(worker, [gated_outcome(run)], want=10)] == [second]
+
+
+def test_a_task_keeps_its_gates_in_another_queue(gated: Session) -> None:
+    other = gated.lane("other")
+    worker = gated.register()
+    gated.enqueue(**ONE)
+    moved = gated.enqueue(**ONE)
+
+    assert gated.value("SELECT pipeline.move_task_v1(%s, 'other', 'ada', '')", moved) == "done"
+    [run] = gated.claim(worker, 10, queues=("default",))
+    assert gated.claim(worker, 10, queues=("other",)) == []
+    assert parked(gated, "key:stripe") == 1
+    gated.exchange(worker, [gated_outcome(run)])
+    assert [run.lane for run in gated.claim(worker, 10, queues=("other",))] == [other]

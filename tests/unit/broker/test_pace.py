@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.broker import pace as pace_module
-from pipeline.broker.pace import Pace
+from pipeline.broker.pace import Pace, Turns
 
 
 def test_slow_tasks_are_never_prefetched() -> None:
@@ -116,3 +116,21 @@ def test_no_more_is_taken_ahead_than_the_threads_do_in_a_moment() -> None:
         pace.claimed(10, 10, 0)
 
     assert 4 + 48 <= pace.target() <= 4 + 50  # 50 ms of four threads
+
+
+def test_every_tenth_claim_is_a_turn_and_what_it_brings_comes_first() -> None:
+    turns = Turns(0.1)
+
+    for _ in range(9):
+        assert turns.next() is None
+        assert turns.place(5) == 5
+    assert turns.next() == 1
+    assert turns.place(5) < -32768
+    assert turns.next() is None
+    assert turns.place(5) == 5
+
+
+def test_without_a_share_there_are_no_turns() -> None:
+    turns = Turns(0)
+
+    assert {turns.next() for _ in range(100)} == {None}
