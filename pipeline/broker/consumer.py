@@ -75,8 +75,8 @@ class TaskProxy(MessageProxy):
     def __lt__(self, other: TaskProxy) -> bool:
         """Order by claim, then by eta, then by id: Dramatiq's own answer is always True.
 
-        What was claimed later comes later, or a tenant whose turn it was would wait here behind older tasks of another one
-        for as long as more of these are claimed.
+        What was claimed later comes later, or a tenant whose turn it was would wait here behind older tasks of another
+        one for as long as more of these are claimed.
         """
         return (self.claim_id, self.eta, self.id) < (other.claim_id, other.eta, other.id)
 
