@@ -33,29 +33,21 @@ from pipeline.errors import (
     WorkerUnknown,
 )
 from pipeline.flow import (
+    drain_worker,
     limit_actor,
     limit_key,
     limit_queue,
     pause_actor,
+    pause_queue,
     pause_tenant,
     resume_actor,
+    resume_queue,
     resume_tenant,
     weigh_queue,
 )
 from pipeline.middleware.retries import Backoff
-from pipeline.operate import clone, move_task, reprioritise, reschedule, retry_now, snooze
-from pipeline.runtime import (
-    actor,
-    cancel,
-    cancel_where,
-    drain_worker,
-    enlist,
-    get_broker,
-    install_broker,
-    pause_queue,
-    resume_queue,
-    send_many,
-)
+from pipeline.operate import cancel, cancel_where, clone, move_task, reprioritise, reschedule, retry_now, snooze
+from pipeline.runtime import actor, enlist, get_broker, install_broker, send_many
 from pipeline.states import TaskState
 from pipeline.store.cancels import CancelCounts
 

@@ -1,4 +1,4 @@
-"""Who waits for whom: pauses, limits and weights that operators set while everything runs.
+"""Who waits for whom, and who works: what operators change about queues, actors, tenants and workers while all runs.
 
 Each is noted in the audit trail with ``who`` and ``reason``, and takes effect at the next claim of every worker; what
 runs goes on. It may be a part of the caller's transaction: ``target`` is a psycopg2 connection, a SQLAlchemy Session
@@ -11,11 +11,39 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import gates
-from pipeline.runtime import command
+from pipeline.commands import gates, queues, workers
+from pipeline.runtime import ask, command
 
 if TYPE_CHECKING:
     from dramatiq import Actor
+
+
+def pause_queue(
+    queue: str, *, who: str, reason: str = "", resume_after: timedelta | None = None, target: Any = None
+) -> None:
+    """Let no worker claim tasks of a queue any more, from its next claim on; what runs goes on.
+
+    Args:
+        queue: Its name.
+        who: Whom the audit trail names.
+        reason: Why, for whoever wonders.
+        resume_after: When it ends by itself; by default somebody resumes the queue.
+        target: A transaction of the caller's, see above.
+
+    Raises:
+        QueueUnknown: There is no such queue.
+        ValueError: ``resume_after`` is not above 0.
+    """
+    command(target, partial(queues.pause_queue, queue=queue, who=who, reason=reason, resume_after=resume_after))
+
+
+def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) -> None:
+    """Let workers claim tasks of a queue again; one that is not paused stays as it is. Arguments as above.
+
+    Raises:
+        QueueUnknown: There is no such queue.
+    """
+    command(target, partial(queues.resume_queue, queue=queue, who=who, reason=reason))
 
 
 def pause_actor(
@@ -101,6 +129,24 @@ def weigh_queue(queue: str, weight: float, *, who: str, reason: str = "", target
         ValueError: The weight is no number from 0.001 to 1000.
     """
     command(target, partial(gates.weigh_queue, queue=queue, weight=weight, who=who, reason=reason))
+
+
+def drain_worker(worker_id: int, *, who: str, reason: str = "") -> None:
+    """Let a worker claim nothing more, finish its tasks and end; its master puts no other in its place.
+
+    It learns that with its next beat. Draining it again changes nothing. This is a transaction of its own, for it locks
+    the row that the worker beats in.
+
+    Args:
+        worker_id: Its number, as ``worker_status`` shows it.
+        who: Whom the audit trail names.
+        reason: Why, for whoever wonders.
+
+    Raises:
+        WorkerUnknown: There is no such worker.
+        WorkerEnded: It is not alive any more; ``state`` says how it ended.
+    """
+    ask(workers.drain_workers, worker_ids=[worker_id], who=who, reason=reason)
 
 
 def _pause(gate: str, who: str, reason: str, resume_after: timedelta | None, target: Any) -> None:
