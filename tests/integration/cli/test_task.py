@@ -274,6 +274,8 @@ def on_terminal(*arguments: str, **settings: object) -> Iterator[tuple[subproces
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         env=variables, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        # A test run in the background ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     os.close(theirs)
     os.set_blocking(ours, False)
