@@ -11,7 +11,6 @@ from dramatiq.broker import Consumer, MessageProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from queue import PriorityQueue
 
     from dramatiq import Message
 
@@ -72,21 +71,13 @@ class TaskProxy(MessageProxy):
         #: The run was concluded elsewhere: by the transaction of its actor, or by a rescue.
         self.is_settled = False
 
-    def __lt__(self, other: TaskProxy) -> bool:
-        """Order by claim, then by eta, then by id: Dramatiq's own answer is always True.
-
-        What was claimed later comes later, or a tenant whose turn it was would wait here behind older tasks of another
-        one for as long as more of these are claimed.
-        """
-        return (self.claim_id, self.eta, self.id) < (other.claim_id, other.eta, other.id)
-
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
 
-def unstarted(queue: PriorityQueue[tuple[int, TaskProxy]]) -> Iterator[TaskProxy]:
+def unstarted(queue: Any) -> Iterator[TaskProxy]:
     """Take what waits in a worker out of its threads' reach."""
     with suppress(Empty):
         while True:

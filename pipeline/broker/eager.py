@@ -198,6 +198,8 @@ class Eager:
             if isinstance(error := error_of(conclusion), TasksWithoutEnd):
                 raise error  # up through all the actors, none of which may try again
             extra = json.loads(conclusion.extra or "{}")
+            if conclusion.ttl_ms is not None:
+                extra["ttl"] = conclusion.ttl_ms
             following += self._follow(task.message_id, extra)
             if conclusion.outcome not in {Outcome.RETRY, Outcome.INTERRUPTED}:
                 self._positions.pop(id, None)

@@ -14,6 +14,7 @@ from dramatiq.middleware import Middleware
 from pipeline.broker import keys, limits, time_limits
 from pipeline.broker.hub import Hub
 from pipeline.broker.outcome import clean
+from pipeline.broker.run_queue import RunQueue
 from pipeline.broker.transaction import OwnedTransaction, Step
 from pipeline.errors import ConfigurationError, DatabaseUnavailable, NotTransactional
 from pipeline.maintenance import Caretaker
@@ -51,6 +52,7 @@ class Engine(Middleware):
         if broker.is_working:
             message = "This process already runs a worker of this broker"
             raise ConfigurationError(message)
+        worker.work_queue = RunQueue()  # type: ignore[assignment]  # all of a PriorityQueue that a worker uses
         broker.hub = Hub(broker, worker)
         broker.hub.start()
         self._caretaker = Caretaker(broker, broker.hub)

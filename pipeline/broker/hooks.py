@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dramatiq.middleware import Callbacks, GroupCallbacks, Middleware, MiddlewareError, Pipelines
 from dramatiq.results import Results
@@ -12,6 +12,8 @@ from pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pipeline.broker.broker import PostgresBroker
+
+Hook: TypeAlias = tuple[Middleware, Callable[..., None]]
 
 #: Whose failure after a task would lose its result or what comes next.
 _ESSENTIAL = (Callbacks, GroupCallbacks, Pipelines, Results)
@@ -24,15 +26,20 @@ class Hooks:
 
     def __init__(self, broker: PostgresBroker) -> None:
         self._broker = broker
-        self._found: dict[str, list[tuple[Middleware, Callable[..., None]]]] = {}
+        self._before: dict[str, list[Hook]] = {}
+        self._after: dict[str, list[Hook]] = {}
 
     def forget(self) -> None:
         """Look again: the middleware has changed."""
-        self._found.clear()
+        self._before.clear()
+        self._after.clear()
 
     def call_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call the hooks in the order of the middleware; what they raise on purpose reaches the caller."""
-        for middleware, hook in self._of("before_" + signal):
+        hooks = self._before.get(signal)
+        if hooks is None:
+            hooks = self._before[signal] = self._find("before_" + signal)
+        for middleware, hook in hooks:
             try:
                 hook(self._broker, *args, **kwargs)
             except (MiddlewareError, ConfigurationError):
@@ -46,7 +53,10 @@ class Hooks:
         Dramatiq swallows their exceptions, and so do we; but where a hook of Dramatiq's makes a result or a next step,
         its exception becomes the task's own, or the task would have succeeded with its next step gone.
         """
-        for middleware, hook in reversed(self._of("after_" + signal)):
+        hooks = self._after.get(signal)
+        if hooks is None:
+            hooks = self._after[signal] = self._find("after_" + signal)[::-1]
+        for middleware, hook in hooks:
             try:
                 hook(self._broker, *args, **kwargs)
             except Exception as error:
@@ -54,13 +64,8 @@ class Hooks:
                     args[0].task.capture.error = error
                 self._broker.logger.critical(_FAILURE, "after_" + signal, middleware, exc_info=True)
 
-    def _of(self, name: str) -> list[tuple[Middleware, Callable[..., None]]]:
-        found = self._found.get(name)
-        if found is None:
-            found = self._found[name] = [
-                (each, getattr(each, name)) for each in self._broker.middleware if _overrides(each, name)
-            ]
-        return found
+    def _find(self, name: str) -> list[Hook]:
+        return [(each, getattr(each, name)) for each in self._broker.middleware if _overrides(each, name)]
 
 
 def _overrides(middleware: Any, name: str) -> bool:

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from dramatiq import Message
-from dramatiq.encoder import Encoder
+from dramatiq.encoder import Encoder, JSONEncoder
 from dramatiq.message import get_encoder
 
 from pipeline.broker import limits, time_limits
@@ -23,6 +24,9 @@ PRIORITIES = range(-32768, 32768)
 #: How the payload of an adopted task begins: somebody may wait at the dramatiq-pg inbox for its result. ``read_inbox``
 #: writes it, and the store keeps JSON as text, so one look at the beginning tells; other tasks do not pay for it.
 _ADOPTED = '{"answer":true,'
+
+#: What ``json.loads`` ends in.
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed does not know it
 
 #: JSON text that may hold what Python writes and PostgreSQL refuses: NUL, half of a surrogate pair, NaN, Infinity.
 _SUSPICIOUS = re.compile(r"\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
@@ -158,13 +162,15 @@ def decode(message_id: str, queue: str, actor: str, payload: str, patch: str | N
     Raises:
         Exception: The payload is not what an encoder of ours wrote (whatever the decoder raises).
     """
-    fields = get_encoder().decode(payload.encode("utf-8"))
+    fields = _decoded(payload)
     options = _expected(fields.get("options"), dict, "options")
     if patch:
-        options |= get_encoder().decode(patch.encode("utf-8"))
+        options |= _decoded(patch)
     if isinstance(options.get("throws"), str | list | dict):  # no exception class, and Dramatiq would die on it
         del options["throws"]
-    return Message(
+    # As Message(...) makes it, which sets the fields of a frozen dataclass one by one.
+    message: Message[Any] = Message.__new__(Message)
+    message.__dict__.update(
         queue_name=queue,
         actor_name=actor,
         args=tuple(_expected(fields.get("args"), list, "args")),
@@ -173,6 +179,18 @@ def decode(message_id: str, queue: str, actor: str, payload: str, patch: str | N
         message_id=message_id,
         message_timestamp=_expected(fields.get("message_timestamp"), int, "message_timestamp"),
     )
+    return message
+
+
+def _decoded(text: str) -> Any:
+    """Decode with Dramatiq's global encoder; if that is JSON, without its way through bytes."""
+    encoder = get_encoder()
+    if type(encoder) is JSONEncoder:
+        with suppress(StopIteration):  # that is how the scanner says that nothing begins here: let the encoder say it
+            value, end = _scan(text, 0)
+            if end == len(text):
+                return value
+    return encoder.decode(text.encode("utf-8"))
 
 
 def _expected(value: Any, kind: type[Any], name: str) -> Any:

@@ -49,6 +49,8 @@ class Conclusion:
     next_eta: float | None = None
     #: What ``conclude_runs`` reads besides the plain columns, as JSON.
     extra: str | None = None
+    #: For how long the result is kept, if it is None and nothing else is to be said about it.
+    ttl_ms: int | None = None
     #: Whether something follows from it: a next run, messages, a group.
     has_follow: bool = False
 
@@ -61,6 +63,8 @@ class Conclusion:
 def concluded(proxy: TaskProxy, outcome: Outcome, capture: Capture | None = None, error: Any = None) -> Conclusion:
     """Put together what a run's hooks asked for."""
     conclusion = Conclusion(proxy, outcome)
+    if capture is not None and _has_plain_result(capture, proxy):
+        conclusion.ttl_ms, capture.result = capture.result.ttl_ms, None  # type: ignore[union-attr]
     conclusion.extra = encode_extra(capture, error, proxy)
     # What is to be let go, and an adopted task's answer, are looked for among what follows, so that no other batch is
     # searched for them.
@@ -68,6 +72,12 @@ def concluded(proxy: TaskProxy, outcome: Outcome, capture: Capture | None = None
     if capture is not None and not conclusion.has_follow:
         conclusion.has_follow = bool(capture.next_run or capture.sends or capture.group or proxy.inbox)
     return conclusion
+
+
+def _has_plain_result(capture: Capture, proxy: TaskProxy) -> bool:
+    """Tell whether a result is None, as most are, and goes to the store in an exchange, to nobody else."""
+    is_owned = proxy.task is not None and proxy.task.transaction is not None
+    return capture.result is not None and capture.result.json is None and proxy.inbox is None and not is_owned
 
 
 def given_back(proxy: TaskProxy) -> Conclusion:
@@ -168,16 +178,17 @@ def as_arguments(batch: Sequence[Conclusion]) -> dict[str, Any]:
     now = time.monotonic()
     has_extra = any(c.extra is not None for c in batch)
     return {
-        "ids": _array(c.proxy.id for c in batch),
-        "runs": _array(c.proxy.run for c in batch),
-        "outcomes": _array(c.outcome.value for c in batch),
-        "attempts": _array(c.attempt for c in batch),
-        "lanes": _array(c.proxy.lane_id for c in batch),
-        "started": _array(_ago(now, c.proxy.started_at) for c in batch),
-        "finished": _array(_ago(now, c.finished_at) for c in batch),
-        "next": _array("NULL" if c.next_eta is None else repr(c.next_eta) for c in batch),
-        "extra": "[" + ",".join(c.extra or "null" for c in batch) + "]" if has_extra else None,
+        "ids": _numbers([c.proxy.id for c in batch]),
+        "runs": _numbers([c.proxy.run for c in batch]),
+        "outcomes": _array([c.outcome for c in batch]),
+        "attempts": _numbers([c.attempt for c in batch]),
+        "lanes": _numbers([c.proxy.lane_id for c in batch]),
+        "started": _array([_ago(now, c.proxy.started_at) for c in batch]),
+        "finished": _array([_ago(now, c.finished_at) for c in batch]),
+        "next": _array(["NULL" if c.next_eta is None else repr(c.next_eta) for c in batch]),
+        "extra": "[" + ",".join([c.extra or "null" for c in batch]) + "]" if has_extra else None,
         "follow": any(c.has_follow for c in batch),
+        "ttls": _array(["NULL" if c.ttl_ms is None else str(c.ttl_ms) for c in batch]),
     }
 
 
@@ -185,5 +196,9 @@ def _ago(now: float, then: float | None) -> str:
     return "NULL" if then is None else f"{(now - then) * 1000:.3f}"
 
 
-def _array(values: Any) -> str:
-    return "{" + ",".join(map(str, values)) + "}"
+def _array(values: list[str]) -> str:
+    return "{" + ",".join(values) + "}"
+
+
+def _numbers(values: list[int]) -> str:
+    return "{" + str(values)[1:-1].replace(" ", "") + "}"

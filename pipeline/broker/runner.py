@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -48,6 +48,7 @@ class Runner:
         self._broker = broker
         #: What our master reads; None in a process that has none.
         self._board: Board | None = None
+        self._limits: dict[str, float] = {}
 
     def show_on(self, board: Board) -> None:
         """Note from now on who works here, what runs, and until when it may."""
@@ -93,11 +94,20 @@ class Runner:
         proxy.thread = threading.current_thread()
         proxy.started_at = time.monotonic()
         if self._board is not None:
-            default = self._broker.settings.hard_time_limit_seconds
-            limit = hard_limit_seconds(proxy.options, {} if actor is None else actor.options, default)
+            limit = self._hard_limit(proxy, {} if actor is None else actor.options)
             proxy.slot = self._board.enter(proxy.id, proxy.run, proxy.started_at, proxy.started_at + limit)
         enter_task(proxy.task)
         self._broker.interrupter.begin(proxy.task)
+
+    def _hard_limit(self, proxy: TaskProxy, declared: Mapping[str, Any]) -> float:
+        """Tell how many seconds a run may take; what is the same for all messages of an actor is looked up once."""
+        default = self._broker.settings.hard_time_limit_seconds
+        if proxy.options:
+            return hard_limit_seconds(proxy.options, declared, default)
+        limit = self._limits.get(proxy.actor_name)
+        if limit is None:
+            limit = self._limits[proxy.actor_name] = hard_limit_seconds({}, declared, default)
+        return limit
 
     def refuse_doomed(self, proxy: TaskProxy) -> None:
         """Let a run end before its actor is called.
@@ -178,8 +188,11 @@ class Runner:
         """Run the hooks; if what they ask for cannot be written, run them again with that as the task's error."""
         if error is None and task.transaction is not None:
             error = _flush(task)
-        with capturing(task) as capture:
+        capture = task.capture = Capture()  # as capturing() does it, which costs more than all of this
+        try:
             hooks(result, error)
+        finally:
+            task.capture = None
         if error is None and capture.error is not None:
             error = capture.error
             _roll_back(task)

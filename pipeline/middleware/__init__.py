@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Pipelines
+from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage
 from dramatiq.results import Results
 
 from pipeline.middleware.async_io import AsyncIO
 from pipeline.middleware.group_callbacks import GroupCallbacks
+from pipeline.middleware.pipelines import Pipelines
 from pipeline.middleware.retries import Retries
 from pipeline.middleware.shutdown import ShutdownNotifications
 from pipeline.middleware.time_limit import TimeLimit

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from contextvars import Context
-from queue import Empty, PriorityQueue
+from queue import Empty
 from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.broker.hub import Hub
 from pipeline.broker.inline import process
 from pipeline.broker.outcome import Conclusion
+from pipeline.broker.run_queue import RunQueue
 from pipeline.errors import ConfigurationError
 from pipeline.store import tasks
 
@@ -33,7 +34,7 @@ class Bench:
         stand_in: Any = SimpleNamespace(
             worker_threads=1,
             workers=[],
-            work_queue=PriorityQueue(),
+            work_queue=RunQueue(),
             consumers={queue: SimpleNamespace(paused=False) for queue in queues},
         )
         self._hub = _SteppedHub(broker, stand_in)

@@ -9,11 +9,12 @@
 --    "group": {"id": uuid, "callbacks": [as enqueue_many_v1]}, "answer": [inbox schema, inbox prefix],
 --    "max_losses": the number of losses (outcome l) with which a task fails as poison,
 --    "gated": true if the run may hold slots, or the task be one of an order, "keys": true if the task may hold a key}
+-- p_ttls: for how many ms each result is kept that is null, or NULL: of most runs that is all there is to say.
 -- p_follow: whether any of them has a next run, follow-ups, a group, an answer or something to let go.
 -- Returns the ids concluded.
 CREATE OR REPLACE FUNCTION conclude_runs(
     p_worker bigint, p_ids bigint[], p_runs int[], p_outcomes "char"[], p_attempts int[], p_lanes int[],
-    p_started float8[], p_finished float8[], p_next float8[], p_extra json, p_follow boolean
+    p_started float8[], p_finished float8[], p_next float8[], p_extra json, p_follow boolean, p_ttls bigint[] DEFAULT NULL
 ) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -47,14 +48,14 @@ BEGIN
         SELECT u.id, u.run, u.attempt, u.outcome, p_worker,
                v_now - u.started * interval '1 ms', v_now - u.finished * interval '1 ms',
                coalesce(to_timestamp(u.next), v_now + (u.extra->>'delay')::bigint * interval '1 ms'),
-               v_now + (u.extra->>'ttl')::bigint * interval '1 ms',
+               v_now + coalesce((u.extra->>'ttl')::bigint, u.ttl) * interval '1 ms',
                CASE WHEN u.extra->'max_losses' IS NULL THEN u.extra->'error'
                     ELSE json_build_object('type', 'ThreadLost', 'message', 'the thread died that ran this task',
                                            'reason', CASE u.outcome WHEN 'f' THEN 'poison' ELSE 'lost' END) END,
                u.extra->'patch', u.extra->'result'
           FROM ROWS FROM (unnest(p_ids), unnest(p_runs), unnest(p_attempts), unnest(p_outcomes), unnest(p_started),
-                          unnest(p_finished), unnest(p_next), json_array_elements(p_extra))
-               AS u(id, run, attempt, outcome, started, finished, next, extra)
+                          unnest(p_finished), unnest(p_next), json_array_elements(p_extra), unnest(p_ttls))
+               AS u(id, run, attempt, outcome, started, finished, next, extra, ttl)
         ON CONFLICT DO NOTHING
         RETURNING task_id, run
     )

@@ -25,7 +25,8 @@ CREATE OR REPLACE FUNCTION exchange_v1(
     p_ids bigint[], p_runs int[], p_outcomes "char"[], p_attempts int[], p_lanes int[],
     p_started float8[], p_finished float8[], p_next float8[], p_extra json, p_follow boolean,
     p_done_claims bigint[],
-    p_queues text[], p_want int, p_floor_lanes int[], p_floors float8[], p_turn int DEFAULT NULL
+    p_queues text[], p_want int, p_floor_lanes int[], p_floors float8[], p_turn int DEFAULT NULL,
+    p_ttls bigint[] DEFAULT NULL
 ) RETURNS TABLE (
     claim_id bigint, id bigint, run int, attempt int, lane_id int, eta float8,
     message_id uuid, actor text, payload json, patch json, is_gated boolean, losses int
@@ -63,7 +64,7 @@ BEGIN
                 PERFORM cancel_runs(p_worker, p_ids, p_runs, p_started, p_finished, p_extra);
             END IF;
             PERFORM conclude_runs(p_worker, p_ids, p_runs, p_outcomes, p_attempts, p_lanes,
-                                  p_started, p_finished, p_next, p_extra, p_follow);
+                                  p_started, p_finished, p_next, p_extra, p_follow, p_ttls);
         END IF;
         DELETE FROM claim WHERE claim_id = ANY (p_done_claims);
     END IF;

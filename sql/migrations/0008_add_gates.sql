@@ -54,6 +54,8 @@ CREATE INDEX ordering_task_id_idx ON ordering (task_id);
 CREATE INDEX parked_lane_id_idx ON parked (lane_id);
 
 DROP FUNCTION IF EXISTS ensure_lane_v1(text, int);
+DROP FUNCTION IF EXISTS conclude_runs(
+    bigint, bigint[], int[], "char"[], int[], int[], float8[], float8[], float8[], json, boolean);
 DROP FUNCTION IF EXISTS exchange_v1(
     bigint, int, bigint[], int[], "char"[], int[], int[], float8[], float8[], float8[], json, boolean, bigint[], text[], int,
     int[], float8[]);

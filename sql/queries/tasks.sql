@@ -19,7 +19,7 @@ SELECT :"schema".create_group_v1(%(group_id)s, %(size)s, %(message_ids)s::uuid[]
 -- Write outcomes and claim tasks; see exchange_v1.
 SELECT * FROM :"schema".exchange_v1(
     %(worker)s, %(session)s, %(ids)s, %(runs)s, %(outcomes)s, %(attempts)s, %(lanes)s, %(started)s, %(finished)s,
-    %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s, %(turn)s)
+    %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s, %(turn)s, %(ttls)s)
 
 -- name: conclude_run
 -- Conclude one run in the transaction of its actor; false if somebody else did.

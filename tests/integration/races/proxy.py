@@ -132,7 +132,7 @@ def relaying(url: str) -> Iterator[Proxy]:
 
 
 _EXCHANGE = re.compile(
-    rb"exchange_v1\(\s*\d+, \d+, '\{([\d,]*)\}'.*?, (\d+), (?:NULL|'[^']*'), (?:NULL|'[^']*'), (?:NULL|\d+)\)",
+    rb"exchange_v1\(\s*\d+, \d+, '\{([\d,]*)\}'.*?, (\d+), (?:NULL|'[^']*'), (?:NULL|'[^']*'), (?:NULL|\d+), '\{[^']*'\)",
     re.DOTALL,
 )
 
