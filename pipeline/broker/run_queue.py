@@ -55,12 +55,19 @@ class RunQueue:
             Empty: There is none, or none came in time.
         """
         self._tokens.get(block, timeout)
-        entry = heapq.heappop(self._heap)
+        try:
+            entry = heapq.heappop(self._heap)
+        except IndexError:  # a token too many, see knock()
+            raise Empty from None
         return entry[0], entry[-1]
 
     def get_nowait(self) -> Item:
         """Take the first task, if there is one."""
         return self.get(block=False)
+
+    def knock(self) -> None:
+        """Let somebody look: a thread that died may have taken a token and left the task."""
+        self._tokens.put(None)
 
     def task_done(self) -> None:
         """Count off a task that was taken."""

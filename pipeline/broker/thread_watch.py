@@ -26,6 +26,7 @@ class ThreadWatch:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._queue: Any = worker.work_queue  # a RunQueue by now
         self._suspects: set[TaskProxy] = set()
         #: Set when a thread died under a task: a supervisor should replace this process.
         self.has_lost_one = False
@@ -33,7 +34,7 @@ class ThreadWatch:
     def dropped(self, held: Iterable[TaskProxy]) -> list[TaskProxy]:
         """List the tasks whose threads are gone."""
         held = list(held)
-        waiting = {proxy for _, proxy in list(self._worker.work_queue.queue)}
+        waiting = {proxy for _, proxy in self._queue.queue}
         untouched = {proxy for proxy in held if proxy.thread is None and proxy not in waiting}
         stranded = self._suspects & untouched
         self._suspects = untouched - stranded if self._dead() else set()
@@ -45,6 +46,7 @@ class ThreadWatch:
             log.error("thread.died", thread=thread.name)
             self.has_lost_one = True
             self._worker.workers.remove(thread)
+            self._queue.knock()
             if is_needed:
                 self._worker._add_worker()  # noqa: SLF001 - Dramatiq has no public way to replace a thread
 

@@ -88,3 +88,17 @@ def test_each_task_goes_to_one_of_many_threads() -> None:
         thread.join(30)
 
     assert sorted(got) == list(range(20_000))
+
+
+def test_a_task_whose_token_was_lost_with_a_thread_is_found_again() -> None:
+    queue = RunQueue()
+    queue.put((0, claimed()))
+    queue._tokens.get()  # what a thread does that dies before it has taken the task
+    with pytest.raises(Empty):
+        queue.get_nowait()
+
+    queue.knock()
+    assert queue.get_nowait()[0] == 0
+    queue.knock()  # for nothing
+    with pytest.raises(Empty):
+        queue.get_nowait()
