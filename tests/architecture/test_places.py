@@ -18,7 +18,7 @@ URL = re.compile(r"\bhttps?://(?:[^/\s@]*@)?([\w.-]+)")
 KNOWN_HOSTS = re.compile(
     r"^(127\.0\.0\.1|localhost|\w|[\w.-]+\.example|example\.com"
     r"|dramatiq\.io|docs\.astral\.sh|docs\.pytest\.org|keepachangelog\.com|semver\.org|bford\.info"
-    r"|www\.apache\.org|www\.postgresql\.org|www\.pgbouncer\.org|docs\.sqlalchemy\.org|diataxis\.fr)\.?$"
+    r"|www\.apache\.org|www\.w3\.org|www\.postgresql\.org|www\.pgbouncer\.org|docs\.sqlalchemy\.org|diataxis\.fr)\.?$"
 )
 INDEX = re.compile(r"--(?:index-ur[l]|extra-index-ur[l]|trusted-hos[t])\b")
 

@@ -12,7 +12,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "actors", "api", "scheduler")
 
-_GENERATED = {".git", ".venv", "var", "build", "dist", "htmlcov", "node_modules", "static", "__pycache__"}
+_GENERATED = {
+    ".git",
+    ".venv",
+    ".venv-peers",
+    "var",
+    "build",
+    "dist",
+    "htmlcov",
+    "node_modules",
+    "static",
+    "__pycache__",
+}
 _BINARY = {".png", ".ico", ".woff2", ".pyc", ".gz"}
 
 
