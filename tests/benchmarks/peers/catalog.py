@@ -66,6 +66,7 @@ _QUEUE = ("sends", "drain", "live")
 _DRAMATIQ = "Dramatiq's default middleware"
 _LEAN = "without its Prometheus middleware, which costs it more than the rest of its worker"
 _IS_LEAN = {"BENCH_VARIANT": "lean"}
+_PGQUEUER = "asyncpg, uvloop, coroutines; from its guide to performance its autovacuum settings and larger batches"
 _CELERY = (
     "prefork 8; its guide's settings for short tasks: task_ignore_result, worker_prefetch_multiplier 64, "
     "worker_disable_rate_limits; early acknowledgement (its default: a task is lost with its worker)"
@@ -81,9 +82,12 @@ PEERS = (
         pace=12_000, bulk=True, in_project=True,
     ),
     Peer(
-        "pgqueuer", "pgqueuer", "pgqueuer_async", _QUEUE,
-        "asyncpg, uvloop, coroutines; its guide's autovacuum settings and larger batches for short tasks (100)",
+        "pgqueuer", "pgqueuer", "pgqueuer_async", _QUEUE, f"{_PGQUEUER}; batches of 25, its guide's example",
         ("pgqueuer", "asyncpg", "uvloop", "psycopg"), pace=6_000, bulk=True,
+    ),
+    Peer(
+        "pgqueuer-100", "pgqueuer, batches of 100", "pgqueuer_async", ("drain", "live"), f"{_PGQUEUER}; batches of 100",
+        ("pgqueuer", "asyncpg", "uvloop", "psycopg"), pace=8_000, bulk=True, environment={"BENCH_VARIANT": "100"},
     ),
     Peer(
         "procrastinate", "procrastinate", "procrastinate_async", _QUEUE, "coroutines, concurrency 8, tasks kept (default)",

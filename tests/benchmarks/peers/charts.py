@@ -10,7 +10,7 @@ from tests.benchmarks.peers.catalog import Metric
 from tests.benchmarks.peers.figures import Results, Spread
 from tests.benchmarks.peers.report import columns, measured
 
-_WIDTH, _ROW, _TOP, _LABEL, _VALUE = 760, 30, 48, 250, 90
+_WIDTH, _ROW, _TOP, _LABEL, _VALUE = 800, 30, 48, 290, 90
 _BAR = 18
 
 _STYLE = """

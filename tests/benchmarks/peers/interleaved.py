@@ -51,6 +51,7 @@ def measure(house: House, visit: str, peers: Iterable[Peer], scale: Scale, resul
             try:
                 with house.stage(peer) as stage:
                     values = VISIT[visit](stage, scale)
+                    stage.check_log()
             except (PeerFailed, ValueError) as failure:
                 _note(results, what, failure, tell)
                 continue

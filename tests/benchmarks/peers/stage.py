@@ -41,7 +41,9 @@ class Stage:
 
     def child(self) -> Child:
         """Start a process that has loaded nothing yet."""
-        environment = self._environment | {"BENCH_TALLY": str(self._directory / "tally")}
+        # Where Dramatiq's Prometheus middleware keeps its numbers; by default a place that all share.
+        metrics = {name: str(self._directory / name) for name in ("dramatiq_prom_db", "dramatiq_prom_lock")}
+        environment = self._environment | metrics | {"BENCH_TALLY": str(self._directory / "tally")}
         child = Child(python_of(self.peer), self.peer.module, environment, self._directory / "log")
         self._children.append(child)
         return child
@@ -67,6 +69,16 @@ class Stage:
         for worker in self._workers:
             worker.ask("work")
         return self._workers
+
+    def check_log(self) -> None:
+        """Refuse what was measured while exceptions were logged: it is the speed of writing tracebacks.
+
+        Raises:
+            PeerFailed: There are some.
+        """
+        log = self._directory / "log"
+        if "Traceback (most recent call last)" in log.read_text(errors="replace"):
+            raise PeerFailed("exceptions were logged", log)
 
     def wait_done(self, tasks: int, stalled_after: float = _STALLED_SECONDS) -> None:
         """Wait until that many tasks have ended since the beginning.

@@ -70,12 +70,12 @@ def live(stage: Stage, scale: Scale) -> Values:
     done = _warm_up(stage, producer)
     since = time.monotonic()
     producer.ask("pulse", count=scale.pulses)
-    stage.wait_done(done := done + scale.pulses)
+    stage.wait_done(done + scale.pulses)
     values = _latency(stage.tallies.waits(since))
-    count, started = producer.ask("send_while", seconds=scale.work_seconds)
-    stage.wait_done(done + count)
-    values["send_work"] = count / (max(end for process in stage.tallies.ends() for end in process) - started)
-    return values
+    _, started = producer.ask("send_while", seconds=scale.work_seconds)
+    over = started + scale.work_seconds
+    ended = sum(started <= end <= over for process in stage.tallies.ends() for end in process)
+    return values | {"send_work": ended / scale.work_seconds}
 
 
 def _warm_up(stage: Stage, producer: Child) -> int:

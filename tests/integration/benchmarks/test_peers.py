@@ -101,6 +101,19 @@ def test_tasks_that_do_not_come_to_an_end_are_not_waited_for(house: House) -> No
             stage.wait_done(5, stalled_after=0.2)
 
 
+def test_figures_with_logged_exceptions_are_refused(house: House) -> None:
+    with house._stage(PEER["dramatiq-stub"], "") as stage:
+        child = stage.child()
+        child.ask("send", count=1)
+        stage.check_log()
+
+        with pytest.raises(PeerFailed, match="send_many"):
+            child.ask("send_many", count=1)  # it has none
+        (stage._directory / "log").write_text("Traceback (most recent call last):\n  why")
+        with pytest.raises(PeerFailed, match=r"exceptions were logged\n.*\n  why"):
+            stage.check_log()
+
+
 def test_processes_are_gone_after_a_visit_also_if_it_is_interrupted(house: House) -> None:
     def interrupted(stage: Stage) -> None:
         stage.workers()

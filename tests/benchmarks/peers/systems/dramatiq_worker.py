@@ -32,6 +32,7 @@ def timed(sent_at: float) -> None:
 
 
 def work(broker: dramatiq.Broker, is_over: threading.Event) -> None:
+    broker.emit_after("process_boot")  # as its command line does; without it Prometheus would fail at each task
     worker = dramatiq.Worker(broker, worker_threads=int(os.environ["BENCH_THREADS"]))
     worker.start()
     is_over.wait()

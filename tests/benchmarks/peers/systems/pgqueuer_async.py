@@ -1,4 +1,4 @@
-"""pgqueuer: asyncpg and uvloop, its autovacuum settings, batches for short tasks as its guide to performance advises."""
+"""pgqueuer: asyncpg and uvloop, and what its guide to performance advises for short tasks; BENCH_VARIANT is a batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pgqueuer.queries import Queries, SyncQueries
 
 from tests.benchmarks.peers.tally import TALLY
 
-BATCH = int(os.environ.get("BENCH_PGQ_BATCH", "100"))
+BATCH = int(os.environ.get("BENCH_VARIANT", "25"))
 
 _senders: list[SyncQueries] = []
 
