@@ -9,6 +9,8 @@ import platform
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -24,7 +26,7 @@ from tests.benchmarks.peers.stage import House
 from tests.benchmarks.peers.visits import QUICK, Scale
 
 #: As wide as the table needs to be, where nobody looks on.
-_WIDTH = 150
+_WIDTH = 180
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
@@ -67,11 +69,11 @@ def main(
     scale = dataclasses.replace(scale, rounds=rounds or scale.rounds)
     results = Results()
     with (
-        tempfile.TemporaryDirectory(prefix="pipeline-peers-", dir=directory) as home,
-        postgres(Path(home)) as database,
-        redis(Path(home)) as broker,
+        _home(directory) as home,
+        postgres(home) as database,
+        redis(home) as broker,
     ):
-        house = House(database, broker, Path(home))
+        house = House(database, broker, home)
         about = _about(house, scale)
         _tell(", ".join(f"{name} {value}" for name, value in about.items()))
         peers = interleaved.prepare(house, [PEER[name] for name in only] or PEERS, results, _tell)
@@ -81,6 +83,14 @@ def main(
         console.print(table)
     _write(results, about, json_file, markdown, charts_dir)
     sys.exit(1 if results.failures else 0)
+
+
+@contextmanager
+def _home(directory: Path) -> Iterator[Path]:
+    """A directory that goes away afterwards, and that PostgreSQL's user can pass through if we are root."""
+    with tempfile.TemporaryDirectory(prefix="pipeline-peers-", dir=directory) as home:
+        Path(home).chmod(0o711)
+        yield Path(home)
 
 
 def _tell(line: str) -> None:

@@ -17,6 +17,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from tests.benchmarks.peers.system import System
+
 TEXT = "0123456789" * 10
 
 _PULSE_SECONDS = 0.005
@@ -27,7 +29,7 @@ _END_SECONDS = 12.0
 class Commands:
     """What a child can be asked for; each answer is a JSON value."""
 
-    def __init__(self, system: Any) -> None:
+    def __init__(self, system: System) -> None:
         self._system = system
 
     def versions(self, packages: list[str]) -> dict[str, str]:
@@ -114,7 +116,7 @@ def main(module: str) -> None:
             return
 
 
-def _work(system: Any) -> None:
+def _work(system: System) -> None:
     is_over = threading.Event()
 
     def wait_for_end() -> None:

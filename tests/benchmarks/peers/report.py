@@ -71,13 +71,16 @@ def _in_brackets(cell: tuple[str, str]) -> tuple[str, str]:
 
 def terminal(results: Results) -> list[Table]:
     """The tables of the report, for rich."""
-    figures = Table(Column("median and range", no_wrap=True), *(metric.short for metric in columns(results)))
+    figures = Table(
+        Column("median and range", no_wrap=True),
+        *(Column(metric.short, overflow="fold") for metric in columns(results)),
+    )
     goals = Table(Column("goal", no_wrap=True), "asked", "ratio (interval)", "reached")
     for peer in measured(results):
         figures.add_row(peer.title, *("\n".join(filter(None, cell)) for cell in figures_of(results, peer)))
     for row in goals_of(results):
         goals.add_row(*row)
-    return [figures, goals]
+    return [figures, goals] if goals.row_count else [figures]
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
@@ -97,8 +100,7 @@ def markdown(results: Results, about: dict[str, str]) -> str:
         _markdown_table(
             ["ours /", *titles], ([peer.title, *_cells(ratios_of(results, peer))] for peer in compared(results))
         ),
-        "\n## Goals\n",
-        _markdown_table(["", "asked", "ratio (interval)", "reached"], goals_of(results)),
+        *_goals(results),
         "\n## What ran\n",
         _markdown_table(
             ["", "versions", "settings"],
@@ -107,6 +109,11 @@ def markdown(results: Results, about: dict[str, str]) -> str:
         *_missing(results),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _goals(results: Results) -> list[str]:
+    rows = goals_of(results)
+    return ["\n## Goals\n", _markdown_table(["", "asked", "ratio (interval)", "reached"], rows)] if rows else []
 
 
 def _cells(cells: Iterable[tuple[str, str]]) -> list[str]:

@@ -15,21 +15,25 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured. Seconds are those of one measurement in one round."""
+    """How much is measured. Seconds are those of one measurement in one round, by the pace of the catalog."""
 
     rounds: int = 3
     send_seconds: float = 3
-    bulk_tasks: int = 20_000
+    bulk_seconds: float = 4
     drain_seconds: float = 5
     pulses: int = 2_000
     work_seconds: float = 4
 
-    def drained_by(self, pace: int) -> int:
-        """How many tasks last for about as long as a drain is to take."""
+    def in_bulk(self, pace: int) -> int:
+        """How many tasks are sent in bulk."""
+        return max(int(pace * self.bulk_seconds), 100)
+
+    def drained(self, pace: int) -> int:
+        """How many tasks are prepared for a drain."""
         return max(int(pace * self.drain_seconds), 12 * WARM_UP)
 
 
-QUICK = Scale(rounds=1, send_seconds=0.4, bulk_tasks=2_000, drain_seconds=0.5, pulses=60, work_seconds=0.5)
+QUICK = Scale(rounds=1, send_seconds=0.4, bulk_seconds=0.3, drain_seconds=0.5, pulses=60, work_seconds=0.5)
 
 
 def sends(stage: Stage, scale: Scale) -> Values:
@@ -38,7 +42,7 @@ def sends(stage: Stage, scale: Scale) -> Values:
     values = {"single": producer.ask("send_for", seconds=scale.send_seconds)}
     if stage.peer.bulk:
         producer.ask("send_many", count=100)
-        values["bulk"] = producer.ask("send_many", count=scale.bulk_tasks)
+        values["bulk"] = producer.ask("send_many", count=scale.in_bulk(stage.peer.pace))
     return values
 
 
@@ -48,7 +52,7 @@ def drain(stage: Stage, scale: Scale) -> Values:
 
 
 def _drain(stage: Stage, scale: Scale) -> float:
-    tasks = scale.drained_by(stage.peer.pace)
+    tasks = scale.drained(stage.peer.pace)
     if stage.peer.in_memory:
         stage.workers(filled_with=tasks)
     else:

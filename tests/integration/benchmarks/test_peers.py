@@ -19,7 +19,7 @@ from tests.benchmarks.peers.stage import House, Stage
 from tests.benchmarks.peers.visits import VISIT, Scale
 from tests.fixtures.database import drop_database
 
-TINY = Scale(rounds=1, send_seconds=0.05, bulk_tasks=200, drain_seconds=0.05, pulses=10, work_seconds=0.1)
+TINY = Scale(rounds=1, send_seconds=0.05, bulk_seconds=0.02, drain_seconds=0.05, pulses=10, work_seconds=0.1)
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -54,6 +54,8 @@ def test_a_goal_that_was_missed_says_so(results: Results) -> None:
 
 def test_a_goal_without_measurement_is_not_judged() -> None:
     assert report.goals_of(Results()) == []
+    assert "Goals" not in report.markdown(Results(), {})
+    assert len(report.terminal(Results())) == 1
 
 
 def test_the_document_has_every_run(results: Results) -> None:
