@@ -32,9 +32,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH
 
 
 @click.command()
-@click.option(
-    "--quick", is_flag=True, help="Show that everything runs, in less than two minutes; the figures say little."
-)
+@click.option("--quick", is_flag=True, help="Show that everything runs, in about two minutes; the figures say little.")
 @click.option("--rounds", type=int, help="Interleaved rounds of each measurement (3; quick: 1).")
 @click.option("--only", multiple=True, type=click.Choice(list(PEER)), help="Leave out all other systems.")
 @click.option(

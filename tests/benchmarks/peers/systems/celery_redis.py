@@ -79,7 +79,7 @@ def send_timed(sent_at: float) -> None:
 def work(is_over: threading.Event) -> None:
     def stop() -> None:
         is_over.wait()
-        os.kill(os.getpid(), signal.SIGTERM)  # its warm shutdown
+        os.kill(os.getpid(), signal.SIGQUIT)  # its cold shutdown: nobody needs what it still holds
 
     threading.Thread(target=stop, daemon=True).start()
     try:
