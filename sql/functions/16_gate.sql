@@ -6,12 +6,12 @@
 --
 -- Nobody counts, parks or lets go at a gate without its lock, and what is counted is read by a statement that begins
 -- after the lock was got: so a limit is never exceeded, and nobody is parked at a gate that was just freed. Claims only
--- try for a lock, and leave the task where it is if somebody else is there. Conclusions wait, in the order of the locks.
--- So nobody waits in a circle. Locks last until the end of the transaction; they are advisory, since most gates have
+-- try for a lock, and leave the task where it is if somebody else is there. Conclusions wait a moment, in the order of the
+-- locks, so nobody waits in a circle. Locks last until the end of the transaction; they are advisory, since most gates have
 -- no row to lock.
 --
--- A pause or a limit of somebody who deletes rows by hand, or a task that was let go and then cancelled, may leave room at a gate
--- and tasks parked at it: sweep_gates_v1 looks for that once a second.
+-- The end of a pause, a rate, a task that was let go and then cancelled, a lock that was not to be had: all of them leave room
+-- at a gate and tasks parked there. sweep_gates_v1 looks for that once a second.
 
 CREATE OR REPLACE FUNCTION gate_lock(p_gate text) RETURNS bigint
 LANGUAGE sql STABLE AS $$ SELECT hashtextextended(current_schema() || ' gate ' || p_gate, 0) $$;
@@ -299,13 +299,14 @@ BEGIN
     RETURN v_room;
 END $$;
 
--- Let go what runs (p_ended) and tasks that are over (p_final, each of them among p_ended) had taken, keys among it, and let
--- those that wait for it go on. Without p_waits, gates at which somebody else is are left to sweep_gates_v1: for a transaction that
--- holds locks of gates already, or that may last.
-CREATE OR REPLACE FUNCTION let_go(p_ended bigint[], p_final bigint[], p_waits boolean) RETURNS void
+-- Let go what runs (p_ended) and tasks that are over (p_final, each of them among p_ended) had taken, keys among it; with
+-- p_opens, also let those go on that wait for it. Without, sweep_gates_v1 does: for a transaction that has opened gates
+-- already, or that may last, for whoever locks a gate holds it to the end.
+CREATE OR REPLACE FUNCTION let_go(p_ended bigint[], p_final bigint[], p_opens boolean) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_gate record;
+    v_gate    record;
+    v_patient boolean := true;
 BEGIN
     PERFORM let_go_keys(p_final);
     FOR v_gate IN
@@ -319,38 +320,52 @@ BEGIN
          WHERE gate NOT LIKE 'queue:%'  -- where nobody is parked
          ORDER BY 2
     LOOP
-        IF p_waits THEN
-            PERFORM pg_advisory_xact_lock(v_gate.lock);
-        ELSE
-            CONTINUE WHEN NOT pg_try_advisory_xact_lock(v_gate.lock);
+        EXIT WHEN NOT p_opens;
+        IF NOT pg_try_advisory_xact_lock(v_gate.lock) THEN
+            v_patient := v_patient AND lock_gate_soon(v_gate.lock);
+            CONTINUE WHEN NOT v_patient;
         END IF;
         PERFORM open_gate(v_gate.gate, 100);
     END LOOP;
 END $$;
 
--- Look at gates where something is parked, p_limit of them, from the one after p_after: let go what may. Returns the
--- last one it looked at, NULL when there are no more; and frees what runs that are over have left behind.
+-- Wait for the lock of a gate, but not long: a process that was stopped in the middle of a commit may hold it, and nobody
+-- else must stand still for that. False if it was not to be had.
+CREATE OR REPLACE FUNCTION lock_gate_soon(p_lock bigint) RETURNS boolean
+LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(p_lock);
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END $$;
+
+-- Look at gates where something is parked, p_limit of them, from the one after p_after: let go what may, some thousand tasks
+-- at most. Returns after which gate to go on, NULL when there are no more.
 CREATE OR REPLACE FUNCTION sweep_gates_v1(p_after text, p_limit int) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_gates text[];
     v_gate  text;
-    v_moved int := 0;
+    v_last  text := coalesce(p_after, '');
+    v_left  int := 5000;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' sweep', 0)) THEN
         RETURN NULL;
     END IF;
-    v_gates := next_gates(coalesce(p_after, ''), 'fair:', p_limit);
+    v_gates := next_gates(v_last, 'fair:', p_limit);
     IF cardinality(v_gates) < p_limit THEN
-        v_gates := v_gates || next_gates(greatest(coalesce(p_after, ''), 'fair;'), '~', p_limit - cardinality(v_gates));
+        v_gates := v_gates || next_gates(greatest(v_last, 'fair;'), '~', p_limit - cardinality(v_gates));
     END IF;
     FOREACH v_gate IN ARRAY v_gates LOOP
         IF pg_try_advisory_xact_lock(gate_lock(v_gate)) THEN
-            v_moved := v_moved + open_gate(v_gate, 1000);
+            v_left := v_left - open_gate(v_gate, v_left);
         END IF;
+        EXIT WHEN v_left <= 0;  -- and look at this one again
+        v_last := v_gate;
     END LOOP;
-    IF v_moved > 0 THEN
+    IF v_left < 5000 THEN
         PERFORM pg_notify(current_schema(), '');
     END IF;
-    RETURN CASE WHEN cardinality(v_gates) = p_limit THEN v_gates[p_limit] END;
+    RETURN CASE WHEN v_left <= 0 OR cardinality(v_gates) = p_limit THEN v_last END;
 END $$;

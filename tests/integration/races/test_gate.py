@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.races.sessions import Outcome, Run, Session, waits_for_a_lock
+from tests.fixtures.wait import eventually
+from tests.integration.races.sessions import Outcome, Run, Session, message, waits_for_a_lock
 
 Open = Callable[..., Session]
 
@@ -390,3 +391,56 @@ def test_a_task_keeps_its_gates_in_another_queue(gated: Session) -> None:
     assert parked(gated, "key:stripe") == 1
     gated.exchange(worker, [gated_outcome(run)])
     assert [run.lane for run in gated.claim(worker, 10, queues=("other",))] == [other]
+
+
+# --- transactions that do not end ----------------------------------------------------------------------------------------
+
+
+def test_a_cancel_in_an_open_transaction_keeps_no_conclusion_waiting(gated: Session, session: Open) -> None:
+    """The caller's transaction may last; a worker that concludes the first of the order must not wait for it."""
+    worker = gated.register()
+    gated.enqueue(**IN_ORDER)
+    second, third = gated.enqueue(**IN_ORDER), gated.enqueue(**IN_ORDER)
+    [run] = gated.claim(worker, 10)
+    caller = session(open_transaction=True)
+    assert caller.cancel(second) == "cancelled"
+
+    gated.ask("SET statement_timeout = '5s'")
+    assert gated.exchange(worker, [gated_outcome(run)], want=10) == []
+    caller.commit()
+    gated.ask("SELECT pipeline.sweep_gates_v1(NULL, 100)")
+    assert [each.message_id for each in gated.claim(worker, 10)] == [third]
+
+
+def test_a_commit_that_stands_still_stops_nobody_else_at_its_gate(gated: Session, session: Open) -> None:
+    """A process stopped between its fence row and COMMIT holds the lock of its gate."""
+    gated.ask("SELECT pipeline.limit_gate_v1('key:stripe', 2, 'ada', '')")
+    one, other = gated.register(), gated.register()
+    for _ in range(3):
+        gated.enqueue(**ONE)
+    [first], [second] = gated.claim(one), gated.claim(other)
+    assert gated.claim(one) == []
+    stopped = session(open_transaction=True)
+    assert stopped.conclude(one, first, extra={"gated": True})
+
+    gated.ask("SET statement_timeout = '5s'")
+    gated.exchange(other, [gated_outcome(second)])
+    assert gated.outcomes(second.message_id) == ["s"]
+    assert parked(gated) == 1  # left to the sweep
+    stopped.rollback()
+    gated.ask("SELECT pipeline.sweep_gates_v1(NULL, 100)")
+    assert len(gated.claim(other)) == 1
+
+
+def test_a_large_backlog_goes_on_in_several_sweeps(gated: Session) -> None:
+    worker = gated.register()
+    gated.ask("SELECT pipeline.pause_gate_v1('tenant:acme', 'ada', '', NULL)")
+    gated.enqueue_many([message(k={"tenant": "acme"}) for _ in range(5_200)])
+    eventually(lambda: gated.claim(worker, 1) == [] and gated.waiting() == 0)
+    gated.ask("SELECT pipeline.resume_gate_v1('tenant:acme', 'ada', '')")
+
+    after = gated.value("SELECT pipeline.sweep_gates_v1(NULL, 100)")
+    assert after is not None
+    assert gated.waiting() == 5_000
+    assert gated.value("SELECT pipeline.sweep_gates_v1(%s, 100)", after) is None
+    assert gated.waiting() == 5_200
