@@ -64,7 +64,7 @@ def pause_actor(
 
 
 def resume_actor(actor: Actor[..., Any] | str, *, who: str, reason: str = "", target: Any = None) -> None:
-    """Start tasks of an actor again; those that waited follow within two seconds.
+    """Start tasks of an actor again; those that waited begin to follow within two seconds.
 
     Raises:
         ActorUnknown: No worker has announced it.
@@ -84,7 +84,7 @@ def pause_tenant(
 
 
 def resume_tenant(tenant: str, *, who: str, reason: str = "", target: Any = None) -> None:
-    """Start tasks of a tenant again; those that waited follow within two seconds."""
+    """Start tasks of a tenant again; those that waited begin to follow within two seconds."""
     _resume(_named("tenant", tenant), who, reason, target)
 
 

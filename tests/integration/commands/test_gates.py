@@ -180,10 +180,8 @@ def test_an_actor_is_paused_and_resumed_while_others_go_on(broker: PostgresBroke
         held = [greet.send() for _ in range(20)]
         for _ in range(3):
             other.send().get_result(block=True)
-        assert rows("SELECT DISTINCT state FROM pipeline.task_status WHERE actor = 'greet'") == [
-            ("queued",),
-            ("succeeded",),
-        ] or rows("SELECT count(*) FROM pipeline.task_status WHERE actor = 'greet' AND state = 'queued'") == [(20,)]
+        waits = "SELECT count(*) FROM pipeline.task_status WHERE actor = 'greet' AND state = 'queued'"
+        assert rows(waits) == [(20,)]
         [gate] = ask(list_gates)
         assert (gate.gate, gate.is_paused, gate.paused_by, gate.pause_reason) == (
             "actor:greet",
