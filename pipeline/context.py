@@ -34,6 +34,8 @@ class NewTask:
     keys: str | None = None
     #: Whether its queue has to be one whose tasks are looked at one by one when they are claimed.
     is_gated: bool = False
+    #: Whether its id was made for it just now, so that nobody has to look for an earlier task of that id.
+    is_new: bool = False
 
     @property
     def lane(self) -> tuple[str, int, bool]:

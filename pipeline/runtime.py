@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 import dramatiq
 import psycopg2
 
+from pipeline.broker.actor import Actor
 from pipeline.broker.broker import PostgresBroker
 from pipeline.broker.composition import install
 from pipeline.broker.enlist import raw_connection
@@ -71,6 +72,7 @@ def actor(fn: Callable[P, R] | None = None, **options: Any) -> Any:
     ``retry_for`` (see :class:`pipeline.middleware.retries.Retries`).
     """
     options.setdefault("broker", dramatiq.get_broker())
+    options.setdefault("actor_class", Actor)
     return dramatiq.actor(fn, **options)
 
 

@@ -15,6 +15,8 @@ from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
 from pipeline.broker import limits
+from pipeline.broker.actor import take_new
+from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.consumer import QueueFacade
 from pipeline.broker.eager import Eager, make_eager
 from pipeline.broker.engine import Engine
@@ -22,7 +24,7 @@ from pipeline.broker.enlist import Batch, Joined, JoinedTask, join, joined, join
 from pipeline.broker.hooks import Hooks
 from pipeline.broker.interrupter import Interrupter
 from pipeline.broker.keys import KEYS
-from pipeline.broker.messages import as_adopted, as_json, encode, whole_ms
+from pipeline.broker.messages import as_adopted, encode, whole_ms
 from pipeline.broker.notify import Notifier
 from pipeline.broker.placing import run_again, standing, stood_for, with_own_keys
 from pipeline.broker.results import PostgresResultBackend
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from pipeline.context import Standing
 
 #: Options a message must not carry into the store: the row holds them, and Dramatiq would act on them again.
-_OWN_OPTIONS = ("eta",)
+_OWN_OPTIONS = frozenset({"eta"})
 
 
 class PostgresBroker(dramatiq_pg.PostgresBroker):
@@ -206,8 +208,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         queue = q_name(message.queue_name)
         if queue not in self.queues:
             raise QueueNotFound(queue)
-        options = {key: value for key, value in message.options.items() if key not in _OWN_OPTIONS}
-        if queue != message.queue_name or len(options) != len(message.options):
+        if queue != message.queue_name or not _OWN_OPTIONS.isdisjoint(message.options):
             message = message.copy(queue_name=queue)
             for option in _OWN_OPTIONS:
                 message.options.pop(option, None)
@@ -218,7 +219,8 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """Make a message ready for the store."""
         actor = self.actors.get(message.actor_name)
         priority, options = (0, {}) if actor is None else (actor.priority, actor.options)
-        new = encode(message, priority, delay, self.settings.message_limit_bytes, options)
+        limit = self.settings.message_limit_bytes
+        new = encode(message, priority, delay, limit, options, is_new=take_new(message))
         # Where tasks run as they are sent, nobody holds a key.
         return new if self.eager is None else replace(new, keys=None)
 
@@ -256,8 +258,8 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def _write(self, cursor: Cursor, new: list[NewTask]) -> Standing:
         with in_our_words():
             if len(new) > 1:
-                return tasks.enqueue_many(self.sql, cursor, as_json(new))
-            return stood_for(new[0], tasks.enqueue(self.sql, cursor, new[0]))
+                return Bulk(new).write(self.sql, cursor)
+            return stood_for(new[0], tasks.enqueue(self.sql, cursor, new[0], mode=mode_of(new, None)))
 
     @contextmanager
     def atomic(self) -> Iterator[None]:

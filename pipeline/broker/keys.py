@@ -84,6 +84,8 @@ def declared_keys(message: Message[Any], declared: Mapping[str, Any]) -> dict[st
     Raises:
         MessageNotEncodable: One cannot be made.
     """
+    if UNIQUE.isdisjoint(declared):
+        return {}
     names = [name for name in sorted(UNIQUE) if declared.get(name) is not None and name not in message.options]
     what = f"The message for {message.actor_name}: the"
     return {name: _made(declared[name], message, f"{what} {name}") for name in names}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg2
 from psycopg2 import errorcodes
 
-from pipeline.broker.messages import as_json
+from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.placing import stood_for
 from pipeline.db.pool import DISCONNECTED, Deadline
 from pipeline.errors import DatabaseUnavailable, DuplicateTask, MessageNotEncodable, SchemaOutdated, TaskIsRunning
@@ -65,7 +65,7 @@ class Sender:
 
     def ensure_lanes(self, lanes: Iterable[LaneUse]) -> None:
         """Make queues and lanes that this process uses for the first time, in a transaction of their own."""
-        for lane in set(lanes) - self._lanes:
+        for lane in set(lanes).difference(self._lanes):
             try:
                 self._repeat(partial(self._ensure_lane, lane))
             except psycopg2.Error as error:
@@ -85,47 +85,48 @@ class Sender:
             DuplicateTask: Another task has its key, and that is an error.
         """
         notify = self._notifier.take()
-        message_id = self._send(
-            [task],
-            lambda cursor, mode, since: tasks.enqueue(
-                self._sql(), cursor, task, mode=mode, since_ms=since, notify=notify
-            ),
-        )
-        return stood_for(task, message_id)
+
+        def statement(cursor: Cursor, since: float | None) -> str:
+            mode = mode_of([task], since)
+            return tasks.enqueue(self._sql(), cursor, task, mode=mode, since_ms=since, notify=notify)
+
+        return stood_for(task, self._send([task], statement, notify))
 
     def send_many(self, many: list[NewTask]) -> Standing:
         """Enqueue many messages, all or none. Raises as :meth:`send` does."""
         if not many:
             return {}
         notify = self._notifier.take()
-        text = as_json(many)
-        return self._send(
-            many,
-            lambda cursor, mode, since: tasks.enqueue_many(
-                self._sql(), cursor, text, mode=mode, since_ms=since, notify=notify
-            ),
-        )
+        bulk = Bulk(many)
+
+        def statement(cursor: Cursor, since: float | None) -> Standing:
+            return bulk.write(self._sql(), cursor, again_after_ms=since, notify=notify)
+
+        return self._send(many, statement, notify)
 
     def create_group(self, group_id: str, size: int, message_ids: Sequence[str]) -> None:
         """Make a group of ``size`` members whose completion will be noticed."""
         with self._pool.connection() as connection, connection.cursor() as cursor:
             tasks.create_group(self._sql(), cursor, group_id, size, message_ids)
 
-    def _send(self, many: list[NewTask], statement: Callable[[Cursor, tasks.Mode, float | None], T]) -> T:
+    def _send(self, many: list[NewTask], statement: Callable[[Cursor, float | None], T], is_announced: bool) -> T:
         self.ensure_lanes(task.lane for task in many)
         deadline = Deadline(self._patience_seconds)
 
         def attempt(cursor: Cursor, again: bool) -> T:
-            return statement(cursor, "r" if again else "u", deadline.elapsed_ms if again else None)
+            return statement(cursor, deadline.elapsed_ms if again else None)
 
         try:
-            return self._repeat(attempt, deadline)
+            sent = self._repeat(attempt, deadline)
         except psycopg2.Error as error:
-            if error.pgcode == _UNKNOWN_LANE:  # the schema was made anew under us
-                self._lanes.clear()
-                self.ensure_lanes(task.lane for task in many)
-                return self._repeat(attempt, deadline)
-            raise translated(error) from error
+            if error.pgcode != _UNKNOWN_LANE:
+                raise translated(error) from error
+            self._lanes.clear()  # the schema was made anew under us
+            self.ensure_lanes(task.lane for task in many)
+            sent = self._repeat(attempt, deadline)
+        if not is_announced:
+            self._notifier.notify_soon()
+        return sent
 
     def _repeat(self, attempt: Callable[[Cursor, bool], T], deadline: Deadline | None = None) -> T:
         """Run a statement until it is known to have succeeded or failed, or the time is over.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from pipeline.broker.messages import as_json
+from pipeline.broker.bulk import Bulk
 from pipeline.errors import Cancelled, LeaseLost
 from pipeline.store import tasks, workers
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from pipeline.broker.consumer import TaskProxy
     from pipeline.context import CurrentTask, NewTask
-    from pipeline.db.owned import OwnableConnection
     from pipeline.db.pool import Pool
 
 
@@ -44,7 +43,7 @@ class OwnedTransaction:
         self.sends: list[NewTask] = []
         self._marks: list[tuple[str, int]] = []
         self._session: Session | None = None
-        self._connection = cast("OwnableConnection", pool.getconn())
+        self._connection = pool.getconn()
         try:
             self._register(worker_id)
             self._connection.own(self)
@@ -136,7 +135,7 @@ class OwnedTransaction:
         """
         with self.cursor() as cursor:
             if self.sends:
-                tasks.enqueue_many(self._sql, cursor, as_json(self.sends))
+                Bulk(self.sends).write(self._sql, cursor)
             is_ours = tasks.save_checkpoint(self._sql, cursor, task.id, task.run, position)
         if not is_ours:
             raise LeaseLost

@@ -46,6 +46,8 @@ class OwnableConnection(connection):
     is_lent = False
     #: The worker that this session is registered with.
     registered_for: int | None = None
+    #: Whoever handed it out, until it comes back.
+    lent_by: object = None
 
     def commit(self) -> None:
         """Commit, unless the transaction is owned."""

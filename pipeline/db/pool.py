@@ -1,18 +1,18 @@
 """Connections for one process: opened at first use, in autocommit, given back after each use."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from os import getpid
+from queue import Empty, SimpleQueue
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
-from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 writes its class in small letters
 from psycopg2.extras import register_default_json
 
 from pipeline.db.connection import connect
 from pipeline.db.dsn import Dsn
+from pipeline.db.owned import OwnableConnection as Connection
 from pipeline.db.watchdog import Watchdog
 from pipeline.errors import DatabaseUnavailable
 
@@ -39,7 +39,10 @@ class Pool:
     def _reset(self) -> None:
         self._pid = getpid()
         self._idle: list[Connection] = []
-        self._free = threading.BoundedSemaphore(self.maxconn)
+        #: One for each connection that may be handed out. Its operations are single calls of C, a semaphore's are not.
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self.maxconn):
+            self._free.put(None)
 
     def _check_fork(self) -> None:
         """Put the parent's connections aside: closing them here would end its sessions."""
@@ -54,13 +57,18 @@ class Pool:
             DatabaseUnavailable: The server does not answer, or no connection came free in time.
         """
         self._check_fork()
-        if not self._free.acquire(timeout=self._timeout_seconds):
-            raise DatabaseUnavailable(self.endpoint, f"all {self.maxconn} connections of this process are in use")
         try:
-            return self._pop_idle() or self.open()
+            self._free.get(timeout=self._timeout_seconds)
+        except Empty:
+            message = f"all {self.maxconn} connections of this process are in use"
+            raise DatabaseUnavailable(self.endpoint, message) from None
+        try:
+            connection = self._pop_idle() or self.open()
         except BaseException:
-            self._free.release()
+            self._free.put(None)
             raise
+        connection.lent_by = self._free
+        return connection
 
     @property
     def endpoint(self) -> str:
@@ -87,14 +95,16 @@ class Pool:
     def putconn(self, connection: Connection, key: object = None, close: bool = False) -> None:
         """Take a connection back; one that is broken or inside a transaction is closed."""
         try:
-            if close or connection.closed or connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            if close or connection.closed or connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
                 _close(connection)
             else:
-                connection.autocommit = True
+                if not connection.autocommit:
+                    connection.autocommit = True
                 self._idle.append(connection)
         finally:
-            with suppress(ValueError):  # handed out before a fork
-                self._free.release()
+            if connection.lent_by is self._free:  # and not handed out before a fork
+                connection.lent_by = None
+                self._free.put(None)
 
     @contextmanager
     def connection(self, within: float | None = None) -> Iterator[Connection]:
@@ -104,13 +114,15 @@ class Pool:
             within: Lose the connection if the block takes longer than these seconds: the server does not answer.
         """
         connection = self.getconn()
+        token = None if within is None else self._watchdog.watch(connection, within)
         try:
-            with nullcontext() if within is None else self._watchdog.watching(connection, within):
-                yield connection
+            yield connection
         except DISCONNECTED:
             self.drop_idle()  # what broke one connection has most likely broken the others
             raise
         finally:
+            if token is not None:
+                self._watchdog.leave(token)
             self.putconn(connection)
 
     def drop_idle(self) -> None:

@@ -12,14 +12,12 @@ import os
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 _LOOK_SECONDS = 0.2
@@ -39,9 +37,8 @@ class Watchdog:
         self._watched: dict[object, tuple[float, Connection]] = {}
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def watching(self, connection: Connection, seconds: float) -> Iterator[None]:
-        """Let what is asked on a connection inside the block take no longer than this."""
+    def watch(self, connection: Connection, seconds: float) -> object:
+        """Let what is asked on a connection until :meth:`leave` take no longer than this; return what that takes."""
         if self._pid != os.getpid():
             self._reset()
         token = object()
@@ -50,11 +47,12 @@ class Watchdog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pipeline-watchdog", daemon=True)
                 self._thread.start()
-        try:
-            yield
-        finally:
-            with self._mutex:
-                del self._watched[token]
+        return token
+
+    def leave(self, token: object) -> None:
+        """Look after that connection no more."""
+        with self._mutex:
+            self._watched.pop(token, None)  # absent after a fork
 
     def _run(self) -> None:
         idle_looks = 0

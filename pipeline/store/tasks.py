@@ -54,6 +54,18 @@ class StoredMessage:
     is_gated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """New tasks that differ in their ids and payloads only: the ids parted by commas, the payloads by line ends."""
+
+    queue: str
+    priority: int
+    actor: str
+    delay_ms: int | None
+    message_ids: str
+    payloads: str
+
+
 #: What a command returns that has done what it was asked for.
 DONE = "done"
 
@@ -122,6 +134,22 @@ def enqueue_many(
     """
     cursor.execute(sql["enqueue_many"], {"tasks": tasks, "mode": mode, "since_ms": since_ms, "notify": notify})
     return _value(cursor) or {}
+
+
+def enqueue_alike(sql: Mapping[str, str], cursor: Cursor, alike: Alike, *, notify: bool = False) -> None:
+    """Insert tasks that differ in their payloads only, and whose ids nobody else has."""
+    cursor.execute(
+        sql["enqueue_alike"],
+        {
+            "queue": alike.queue,
+            "priority": alike.priority,
+            "actor": alike.actor,
+            "delay_ms": alike.delay_ms,
+            "message_ids": alike.message_ids,
+            "payloads": alike.payloads,
+            "notify": notify,
+        },
+    )
 
 
 def create_group(sql: Mapping[str, str], cursor: Cursor, group_id: str, size: int, message_ids: Sequence[str]) -> None:

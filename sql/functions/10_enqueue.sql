@@ -21,6 +21,20 @@ LANGUAGE sql STABLE AS $$
      ORDER BY id DESC LIMIT 1
 $$;
 
+-- The lane of a queue and a priority. Raises PQ001 if it was never made (see ensure_lane_v1).
+CREATE OR REPLACE FUNCTION lane_of(p_queue text, p_priority int) RETURNS int
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_lane int;
+BEGIN
+    SELECT lane_id INTO v_lane FROM lane WHERE queue = p_queue AND priority = p_priority AND shard = 0;
+    IF v_lane IS NULL THEN
+        RAISE EXCEPTION 'queue % has no lane of priority %', p_queue, p_priority
+            USING ERRCODE = 'PQ001', HINT = 'Call ensure_lane_v1 in a transaction of its own first.';
+    END IF;
+    RETURN v_lane;
+END $$;
+
 -- Make the queue and its lane if they are missing; p_gated: of its tasks, some have gates to go through. Runs in an own
 -- short transaction of the client: an uncommitted lane row in a business transaction would block every other sender to it.
 CREATE OR REPLACE FUNCTION ensure_lane_v1(p_queue text, p_priority int, p_gated boolean DEFAULT false) RETURNS int
@@ -287,6 +301,31 @@ BEGIN
                                      WHERE x.m <> ALL (v_done) AND find_task(x.m) IS NOT NULL);
         v_left := json_array_length(p_tasks) - cardinality(v_known);
     END LOOP;
+    IF p_notify THEN
+        PERFORM pg_notify(current_schema(), '');
+    END IF;
+END $$;
+
+-- Enqueue many new messages of one actor without keys, all or none. p_message_ids: parted by commas, made just now by the
+-- caller; p_payloads: JSON, one per line. An id that is known is an error (23505): nobody looks. Lines, since PostgreSQL
+-- reads them at half the cost of a JSON array around them.
+CREATE OR REPLACE FUNCTION enqueue_alike_v1(
+    p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_message_ids text, p_payloads text, p_notify boolean
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_lane  int := lane_of(p_queue, p_priority);
+    v_delay interval := coalesce(p_delay_ms, 0) * interval '1 ms';
+BEGIN
+    WITH made AS (
+        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, origin, payload)
+        SELECT next_task_id(x.now), x.m, v_lane, p_actor, x.now + v_delay, x.now, 's', x.b
+          FROM (SELECT *, clock_timestamp() AS now
+                  FROM ROWS FROM (unnest(string_to_array(p_message_ids, ',')::uuid[]),
+                                  unnest(string_to_array(p_payloads, E'\n')::json[])) AS u(m, b)) x
+        RETURNING id, eta
+    )
+    INSERT INTO ready (lane_id, eta, id, run) SELECT v_lane, eta, id, 1 FROM made;
     IF p_notify THEN
         PERFORM pg_notify(current_schema(), '');
     END IF;

@@ -20,9 +20,9 @@ BEGIN
             SELECT rolname::text AS name FROM pg_roles
              WHERE rolname LIKE 'pipeline\_%' AND has_schema_privilege(rolname, current_schema(), 'USAGE')
         ), allowed(role, functions) AS (VALUES
-            ('pipeline_producer', '^(enqueue|(enqueue|enqueue_many|ensure_lane|create_group|cancel|cancel_many|composition|result|results'
+            ('pipeline_producer', '^(enqueue|(enqueue|enqueue_many|enqueue_alike|ensure_lane|create_group|cancel|cancel_many|composition|result|results'
                                   || '|add_rate|count_rate|sum_rate|tell_rate|was_told)_v\d+)$'),
-            ('pipeline_operator', '^(enqueue|(enqueue|enqueue_many|ensure_lane|create_group|cancel|cancel_many|composition|cancel_where'
+            ('pipeline_operator', '^(enqueue|(enqueue|enqueue_many|enqueue_alike|ensure_lane|create_group|cancel|cancel_many|composition|cancel_where'
                                   || '|snooze|reschedule|reprioritise|move_task|retry_now|read_task|clone'
                                   || '|result|results|flush|(pause|resume|limit|weigh)_(queue|gate)|drain_workers|pending|find_task|adopt_consumed|repair_ready)_v\d+)$'),
             ('pipeline_reader',   '^find_task_v\d+$'),

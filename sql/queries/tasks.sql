@@ -11,6 +11,10 @@ SELECT :"schema".enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, 
 -- Enqueue many messages, all or none; those for which others stand, with the ids of these.
 SELECT standing FROM :"schema".enqueue_many_v1(%(tasks)s, %(mode)s, %(since_ms)s, %(notify)s)
 
+-- name: enqueue_alike
+-- Enqueue many new messages that differ in their ids and payloads only.
+SELECT :"schema".enqueue_alike_v1(%(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(message_ids)s, %(payloads)s, %(notify)s)
+
 -- name: create_group
 -- A group whose members count towards its completion callbacks.
 SELECT :"schema".create_group_v1(%(group_id)s, %(size)s, %(message_ids)s::uuid[])

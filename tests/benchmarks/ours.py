@@ -4,8 +4,6 @@ import os
 import time
 from pathlib import Path
 
-import dramatiq
-
 import pipeline
 from tests.benchmarks.counter import Counter
 
@@ -14,13 +12,13 @@ counter = Counter(Path(path)) if path else None
 broker = pipeline.get_broker()
 
 
-@dramatiq.actor(queue_name="bench", store_results=False)
+@pipeline.actor(queue_name="bench", store_results=False)
 def noop(number: int, text: str) -> None:
     """Do nothing but count."""
     counter.add()  # type: ignore[union-attr]
 
 
-@dramatiq.actor(queue_name="bench", store_results=False)
+@pipeline.actor(queue_name="bench", store_results=False)
 def timed(sent_at: float) -> None:
     """Tell how long it took to begin."""
     counter.sample(time.monotonic() - sent_at)  # type: ignore[union-attr]

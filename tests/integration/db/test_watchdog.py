@@ -73,7 +73,8 @@ def test_a_child_has_a_watchdog_of_its_own(pool) -> None:
 def test_a_connection_that_is_closed_meanwhile_is_nothing_to_it(pool) -> None:
     watchdog = Watchdog()
     connection = pool.getconn()
-    with watchdog.watching(connection, 0):
-        connection.close()
-        watchdog._look()
+    token = watchdog.watch(connection, 0)
+    connection.close()
+    watchdog._look()
+    watchdog.leave(token)
     pool.putconn(connection)

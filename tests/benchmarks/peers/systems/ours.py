@@ -17,12 +17,12 @@ logs.configure(get_settings())
 broker = pipeline.get_broker()
 
 
-@dramatiq.actor(queue_name="bench")
+@pipeline.actor(queue_name="bench")
 def noop(number: int, text: str) -> None:
     TALLY.add()
 
 
-@dramatiq.actor(queue_name="bench")
+@pipeline.actor(queue_name="bench")
 def timed(sent_at: float) -> None:
     TALLY.began(sent_at)
 
