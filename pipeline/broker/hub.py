@@ -131,7 +131,10 @@ class Hub(threading.Thread):
 
     def put(self, proxy: TaskProxy) -> None:
         """Take over a run that has ended. No lock, no I/O: SimpleQueue.put is one atomic call."""
-        self._inbox.put(proxy)
+        if proxy.is_settled and self._pace.is_supplied(self._worker.work_queue.qsize()):
+            self._inbox.leave(proxy)  # nothing is to be written, and the threads have enough to do
+        else:
+            self._inbox.put(proxy)
 
     def give_back(self, proxy: TaskProxy) -> None:
         """Let a task that was not started wait again."""
@@ -190,7 +193,7 @@ class Hub(threading.Thread):
         want = self._want()
         batch = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
         claimed = 0
-        if batch or want > 0 or self._claims.done:
+        if batch or want > 0 or (self._claims.done and (now >= self._next_tick or not self._held)):
             claimed = self._exchange(batch, want)
         self._attend_solitary()
         if now >= self._next_beat:
@@ -251,7 +254,7 @@ class Hub(threading.Thread):
         room = self._pace.target() - len(self._held) - len(self._lost)
         if self.max_runs:
             room = min(room, self.max_runs - self.runs - len(self._held))
-        return max(0, room)
+        return room if self._pace.is_worth(room, self._worker.work_queue.qsize()) else 0
 
     def _claimable(self) -> list[str]:
         """Name the queues whose consumers are in place and not paused."""

@@ -75,9 +75,8 @@ def concluded(proxy: TaskProxy, outcome: Outcome, capture: Capture | None = None
 
 
 def _has_plain_result(capture: Capture, proxy: TaskProxy) -> bool:
-    """Tell whether a result is None, as most are, and goes to the store in an exchange, to nobody else."""
-    is_owned = proxy.task is not None and proxy.task.transaction is not None
-    return capture.result is not None and capture.result.json is None and proxy.inbox is None and not is_owned
+    """Tell whether a result is None, as most are, and goes to the store, to nobody else."""
+    return capture.result is not None and capture.result.json is None and proxy.inbox is None
 
 
 def given_back(proxy: TaskProxy) -> Conclusion:

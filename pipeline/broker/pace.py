@@ -30,6 +30,14 @@ class Pace:
         """Tell how many tasks to hold, running ones included."""
         return self._threads + self._prefetch
 
+    def is_supplied(self, waiting: int) -> bool:
+        """Tell whether the threads have something to go on with: as many tasks wait in this process."""
+        return waiting >= self._threads
+
+    def is_worth(self, room: int, waiting: int) -> bool:
+        """Tell whether to claim: a claim costs as much for one task as for twenty, but no thread shall wait for it."""
+        return room > 0 and (room >= self.target() // 4 or not self.is_supplied(waiting))
+
     def ended(self, seconds: float) -> None:
         """Learn how long a run took."""
         self.ended_runs += 1

@@ -222,12 +222,11 @@ class Runner:
         assert isinstance(transaction, OwnedTransaction)  # noqa: S101
         capture.sends = transaction.sends + capture.sends
         conclusion = self._conclude(proxy, capture, None)
-        started_ms = (time.monotonic() - (proxy.started_at or 0)) * 1000
         try:
-            transaction.conclude(
-                self._broker.hub.worker_id, proxy, conclusion.outcome.value, started_ms, conclusion.extra
-            )
-            self._broker.emit_point("between_fence_and_commit", proxy)
+            transaction.seal(self._broker.hub.worker_id, proxy, conclusion)
+            if self._broker.probe is not None:
+                transaction.write_seal()
+                self._broker.emit_point("between_fence_and_commit", proxy)
             transaction.commit()
             proxy.conclusion = conclusion
         except LeaseLost:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 
 from pipeline.broker.bulk import Bulk
 from pipeline.errors import Cancelled, LeaseLost
 from pipeline.store import tasks, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from sqlalchemy.orm import Session
 
     from pipeline.broker.consumer import TaskProxy
+    from pipeline.broker.outcome import Conclusion
     from pipeline.context import CurrentTask, NewTask
     from pipeline.db.pool import Pool
 
 
-_CANCELLED = "PQ004"
+#: What the fence says by an error, so that COMMIT is not reached.
+_REFUSALS = {"PQ004": Cancelled, "PQ005": LeaseLost}
 
 
 class CommitUnknown(Exception):
@@ -69,7 +72,8 @@ class OwnedTransaction:
 
     def cursor(self) -> Cursor:
         """Open a psycopg2 cursor in this transaction."""
-        return self._connection.cursor()
+        cursor: Cursor = self._connection.cursor()
+        return cursor
 
     def send(self, task: NewTask) -> None:
         """Keep a send until the transaction ends."""
@@ -99,33 +103,28 @@ class OwnedTransaction:
         if self._session is not None:
             self._session.flush()
 
-    def conclude(self, worker_id: int, proxy: TaskProxy, outcome: str, started_ms: float, extra: str | None) -> None:
-        """Write the fence row, the last statement before COMMIT.
+    def seal(self, worker_id: int, proxy: TaskProxy, conclusion: Conclusion) -> None:
+        """Let the fence row be the last statement before COMMIT, and travel with it."""
+        with self._connection.cursor(cursor_factory=PlainCursor) as cursor:
+            self._connection.last_statement = tasks.sealing(
+                self._sql,
+                cursor,
+                worker=worker_id,
+                task_id=proxy.id,
+                run=proxy.run,
+                outcome=conclusion.outcome,
+                attempt=proxy.attempt,
+                lane=proxy.lane_id,
+                started=(conclusion.finished_at - (proxy.started_at or 0)) * 1000,
+                ttl=conclusion.ttl_ms,
+                extra=conclusion.extra,
+            )
 
-        Raises:
-            LeaseLost: The run was concluded by somebody else.
-            Cancelled: Somebody asked the task to end.
-        """
-        try:
-            with self.cursor() as cursor:
-                was_first = tasks.conclude(
-                    self._sql,
-                    cursor,
-                    worker=worker_id,
-                    task_id=proxy.id,
-                    run=proxy.run,
-                    outcome=outcome,
-                    attempt=proxy.attempt,
-                    lane=proxy.lane_id,
-                    started=started_ms,
-                    extra=extra,
-                )
-        except psycopg2.Error as error:
-            if error.pgcode == _CANCELLED:
-                raise Cancelled from None
-            raise
-        if not was_first:
-            raise LeaseLost
+    def write_seal(self) -> None:
+        """Write the fence row now, and COMMIT later: so that a test can stand between them."""
+        statement, self._connection.last_statement = self._connection.last_statement, ""
+        with self.cursor() as cursor, _in_our_words():
+            cursor.execute(statement)
 
     def save_checkpoint(self, task: CurrentTask, position: str) -> None:
         """Write the sends of a step and its cursor, the last statements before COMMIT.
@@ -141,22 +140,26 @@ class OwnedTransaction:
             raise LeaseLost
 
     def commit(self) -> None:
-        """Commit.
+        """Commit, with what was to be the last statement.
 
         Raises:
+            LeaseLost: The run was concluded by somebody else.
+            Cancelled: Somebody asked the task to end.
             CommitUnknown: The connection was lost meanwhile.
             Exception: PostgreSQL refused (a deferred constraint, a serialization failure): nothing was written.
         """
-        self._connection.disown()
+        connection = self._connection
+        connection.disown()
         try:
-            if self._session is not None:
-                self._session.commit()
-            # A session that has executed nothing has not begun, and so commits nothing, not even the fence row.
-            if self._connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
-                self._connection.commit()
+            with _in_our_words():
+                if self._session is not None:
+                    self._session.commit()
+                # A session that has executed nothing has not begun, and so commits nothing, not even the fence row.
+                if connection.last_statement or connection.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+                    connection.commit()
         except Exception as error:
             cause = getattr(error, "orig", error)
-            if isinstance(cause, psycopg2.InterfaceError) or self._connection.closed:
+            if isinstance(cause, psycopg2.InterfaceError) or connection.closed:
                 raise CommitUnknown from error
             raise
 
@@ -173,6 +176,17 @@ class OwnedTransaction:
             if not self._connection.closed:
                 self._connection.rollback()
         self._pool.putconn(self._connection)
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        refusal = _REFUSALS.get(str(getattr(getattr(error, "orig", error), "pgcode", "")))
+        if refusal is not None:
+            raise refusal from None
+        raise
 
 
 class Step:

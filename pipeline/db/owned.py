@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
+import psycopg2
+from psycopg2.extensions import STATUS_READY, TRANSACTION_STATUS_IDLE, connection, cursor
+from psycopg2.sql import SQL, Composable
 
 from pipeline.errors import TransactionOwned
 
@@ -39,6 +41,11 @@ class OwnableConnection(connection):
 
     psycopg2 and SQLAlchemy end transactions through these methods, so both are caught here. ``COMMIT`` as text is
     caught by the cursor.
+
+    psycopg2 sends BEGIN and COMMIT by themselves, a round trip each. Here BEGIN travels with the first statement of our
+    cursor, and what is to be the last statement with COMMIT. psycopg2 is told then that it is in autocommit, so that it
+    adds nothing. Whatever comes in another way (a named cursor, COPY, a cursor of another class) gets psycopg2's BEGIN,
+    and the transaction its COMMIT.
     """
 
     owner: Owner | None = None
@@ -49,15 +56,79 @@ class OwnableConnection(connection):
     #: Whoever handed it out, until it comes back.
     lent_by: object = None
 
+    #: BEGIN went with the first statement, so psycopg2 does not know of the transaction.
+    has_begun = False
+    #: What is executed together with COMMIT.
+    last_statement = ""
+
     def commit(self) -> None:
         """Commit, unless the transaction is owned."""
         self.check_owner("commit")
-        super().commit()
+        last, self.last_statement = self.last_statement, ""
+        if self.has_begun:
+            self._execute(f"{last};COMMIT")
+            self.has_begun = False
+        elif last and self.status == STATUS_READY:  # nothing was executed: it is a transaction by itself
+            self.autocommit = True
+            self._execute(last)
+        else:
+            if last:
+                self._execute(last)
+            super().commit()
 
     def rollback(self) -> None:
         """Roll back, unless the transaction is owned."""
         self.check_owner("rollback")
-        super().rollback()
+        self.last_statement = ""
+        if self.has_begun:
+            self.has_begun = False
+            if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+                self._execute("ROLLBACK")
+        else:
+            super().rollback()
+
+    def _execute(self, statement: str) -> None:
+        with super().cursor(cursor_factory=cursor) as plain:
+            plain.execute(statement)
+
+    def begin_with(self, execute: Callable[[Any, Any], None], query: Any, vars: Any) -> None:
+        """Execute the first statement of a transaction, and BEGIN with it."""
+        self.autocommit, self.has_begun = True, True
+        try:
+            execute(_begin(query), vars)
+        except BaseException:
+            if not self.closed and self.get_transaction_status() == TRANSACTION_STATUS_IDLE:  # it got no further
+                self.autocommit, self.has_begun = False, False
+            raise
+
+    @property
+    def may_begin_with(self) -> bool:
+        """Tell whether the next statement is the first of an owned transaction that is like any other."""
+        is_first = self.owner is not None and not self.autocommit and self.status == STATUS_READY
+        return is_first and self.isolation_level is self.readonly is self.deferrable is None
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Open a cursor."""
+        if self.has_begun and (args[0] if args else kwargs.get("name")) is not None:
+            self._leave_to_psycopg2()
+        return super().cursor(*args, **kwargs)
+
+    def lobject(self, *args: Any, **kwargs: Any) -> Any:
+        """Open a large object."""
+        if self.has_begun:
+            self._leave_to_psycopg2()
+        return super().lobject(*args, **kwargs)
+
+    def set_session(self, *args: Any, **kwargs: Any) -> None:
+        """Set what transactions are like; not inside of one."""
+        if self.has_begun:
+            raise psycopg2.ProgrammingError("set_session cannot be used inside a transaction")
+        super().set_session(*args, **kwargs)
+
+    def _leave_to_psycopg2(self) -> None:
+        """Let psycopg2 know that there is a transaction; the server notes that its BEGIN is one too many."""
+        self.autocommit, self.has_begun = False, False
+        self._execute("SELECT")
 
     def close(self) -> None:
         """Close, unless it is only lent."""
@@ -97,7 +168,11 @@ class OwnedCursor(cursor):
             TransactionOwned: The statement would end or begin a transaction.
         """
         then = _watch(query, self)
-        super().execute(query, vars)
+        conn: OwnableConnection = self.connection  # type: ignore[assignment]
+        if self.name is None and conn.may_begin_with:
+            conn.begin_with(super().execute, query, vars)
+        else:
+            super().execute(query, vars)
         self._concluded(then)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
@@ -110,9 +185,16 @@ class OwnedCursor(cursor):
         for tell in then:
             tell()
         conn: OwnableConnection = self.connection  # type: ignore[assignment]
-        if conn.owner is not None and conn.info.transaction_status == TRANSACTION_STATUS_IDLE:
+        if conn.owner is not None and conn.get_transaction_status() == TRANSACTION_STATUS_IDLE:
             message = "the transaction of the engine was ended by a statement in it"
             raise TransactionOwned(message)
+
+
+def _begin(query: Any) -> Any:
+    """Put BEGIN before a statement, whatever it is made of."""
+    if isinstance(query, Composable):
+        return SQL("BEGIN;") + query
+    return "BEGIN;" + query if isinstance(query, str) else b"BEGIN;" + query
 
 
 def _watch(query: Any, cur: OwnedCursor) -> list[Callable[[], None]]:

@@ -116,21 +116,35 @@ BEGIN
     RETURN v_done;
 END $$;
 
--- Conclude one run as the last statement of a transactional actor's own transaction.
--- False: the run was concluded by somebody else; the caller must roll back. PQ004: somebody asked the task to end; the
+-- Conclude one run as the last statement of a transactional actor's own transaction. It can travel together with COMMIT: what
+-- speaks against that is an error. PQ005: the run was concluded by somebody else. PQ004: somebody asked the task to end; the
 -- caller must roll back and then conclude it as cancelled. A request that comes after this look is too late.
-CREATE OR REPLACE FUNCTION conclude_v1(
-    p_worker bigint, p_id bigint, p_run int, p_outcome "char", p_attempt int, p_lane int,
-    p_started float8, p_extra json
-) RETURNS boolean
+-- p_ttl: for how many ms the result is kept, if it is null. A run of which nothing else is to be said costs one statement.
+CREATE OR REPLACE FUNCTION seal_v1(
+    p_worker bigint, p_id bigint, p_run int, p_outcome "char", p_attempt int, p_lane int, p_started float8, p_ttl bigint,
+    p_extra json
+) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 BEGIN
+    IF p_extra IS NULL THEN
+        INSERT INTO attempt (task_id, run, attempt, outcome, worker_id, started_at, finished_at, result_until)
+        SELECT p_id, p_run, p_attempt, p_outcome, p_worker, now - p_started * interval '1 ms', now, now + p_ttl * interval '1 ms'
+          FROM (SELECT clock_timestamp() AS now) n
+         WHERE NOT EXISTS (SELECT FROM cancel_request)
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
     IF EXISTS (SELECT FROM cancel_request) AND EXISTS (SELECT FROM requested_cancel(p_id)) THEN
         RAISE EXCEPTION 'the task was cancelled' USING ERRCODE = 'PQ004';
     END IF;
-    RETURN conclude_runs(
+    IF conclude_runs(
         p_worker, ARRAY[p_id], ARRAY[p_run], ARRAY[p_outcome], ARRAY[p_attempt], ARRAY[p_lane],
-        ARRAY[p_started], ARRAY[0.0::float8], ARRAY[NULL::float8], json_build_array(p_extra), true) IS NOT NULL;
+        ARRAY[p_started], ARRAY[0.0::float8], ARRAY[NULL::float8], json_build_array(p_extra), true, ARRAY[p_ttl]) IS NULL
+    THEN
+        RAISE EXCEPTION 'run % of task % was concluded by somebody else', p_run, p_id USING ERRCODE = 'PQ005';
+    END IF;
 END $$;
 
 -- Whether a run was concluded, waiting for a transaction that is about to say so.

@@ -25,9 +25,9 @@ SELECT * FROM :"schema".exchange_v1(
     %(worker)s, %(session)s, %(ids)s, %(runs)s, %(outcomes)s, %(attempts)s, %(lanes)s, %(started)s, %(finished)s,
     %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s, %(turn)s, %(ttls)s)
 
--- name: conclude_run
--- Conclude one run in the transaction of its actor; false if somebody else did.
-SELECT :"schema".conclude_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(attempt)s, %(lane)s, %(started)s, %(extra)s)
+-- name: seal_run
+-- Conclude one run as the last thing in the transaction of its actor; an error if somebody else did.
+SELECT :"schema".seal_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(attempt)s, %(lane)s, %(started)s, %(ttl)s, %(extra)s)
 
 -- name: was_concluded
 -- Settle an unknown COMMIT.

@@ -115,7 +115,7 @@ def test_a_producer_enqueues_cancels_and_limits_itself(as_role, rows):
         "SELECT pipeline.register_worker_v1('here', 1, 1, '{default}', '{}')",
         "SELECT * FROM pipeline.exchange_v1(1, 1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, false, '{}',"
         " '{default}', 10, NULL, NULL)",
-        "SELECT pipeline.conclude_v1(1, 1, 1, 's', 1, 1, 0, NULL)",
+        "SELECT pipeline.seal_v1(1, 1, 1, 's', 1, 1, 0, NULL, NULL)",
         "SELECT pipeline.rescue_v1(1, 0, 3)",
         "SELECT * FROM pipeline.drain_workers_v1('{1}', NULL, 'me', '')",
         "SELECT pipeline.flush_v1('default', 'me')",

@@ -344,7 +344,7 @@ def test_a_consumed_row_whose_lock_is_held_is_left(put, announce, message, conne
 @pytest.fixture
 def conclude(rows):
     """Conclude the newest task with this result."""
-    call = "SELECT pipeline.conclude_v1(1, (SELECT max(id) FROM pipeline.task), 1, 's', 1, 1, 0, %s)"
+    call = "SELECT pipeline.seal_v1(1, (SELECT max(id) FROM pipeline.task), 1, 's', 1, 1, 0, NULL, %s)"
     return lambda result: rows(call, '{"answer": ["dramatiq", ""], "ttl": 60000, "result": ' + result + "}")
 
 

@@ -227,10 +227,11 @@ def test_carried_tasks_run_with_their_id_their_attempts_and_what_their_retry_lef
 def test_the_fence_holds_for_a_run_that_was_held_while_its_week_was_dropped(keeper, cursor, rows, old_week, add_task):
     held = add_task(old_week, is_held=True)
     keeper.run(cursor)
-    conclude = "SELECT pipeline.conclude_v1(1, %s, 1, 's', 1, 1, 0, NULL)"
+    conclude = "SELECT pipeline.seal_v1(1, %s, 1, 's', 1, 1, 0, NULL, NULL)"
 
-    assert rows(conclude, held) == [(True,)]
-    assert rows(conclude, held) == [(False,)]
+    rows(conclude, held)
+    with pytest.raises(psycopg2.Error, match="concluded by somebody else"):
+        rows(conclude, held)
     rows("DELETE FROM pipeline.claim")
 
 

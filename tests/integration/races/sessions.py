@@ -156,10 +156,16 @@ class Session:
         return self.exchange(worker, want=want, **more)
 
     def conclude(self, worker: int, run: Run, letter: str = "s", extra: dict[str, Any] | None = None) -> bool:
-        """Write the fence row of a transactional actor, in this session's transaction."""
-        call = "SELECT pipeline.conclude_v1(%s, %s, %s, %s, %s, %s, 0, %s)"
+        """Write the fence row of a transactional actor, in this session's transaction; False if somebody else did."""
+        call = "SELECT pipeline.seal_v1(%s, %s, %s, %s, %s, %s, 0, NULL, %s)"
         text = None if extra is None else json.dumps(extra)
-        return bool(self.value(call, worker, run.id, run.run, letter, run.attempt, run.lane, text))
+        try:
+            self.value(call, worker, run.id, run.run, letter, run.attempt, run.lane, text)
+        except psycopg2.Error as error:
+            if error.pgcode != "PQ005":
+                raise
+            return False
+        return True
 
     def beat(self, worker: int) -> bool:
         return self.value("SELECT pipeline.beat_v1(%s, '{}', '{}', '{default}')", worker) is not None
