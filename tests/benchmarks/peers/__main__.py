@@ -21,7 +21,7 @@ from pipeline.settings import Settings
 from tests.benchmarks.peers import charts, interleaved, report
 from tests.benchmarks.peers.catalog import PEER, PEERS, VISITS
 from tests.benchmarks.peers.figures import Results
-from tests.benchmarks.peers.servers import postgres, redis
+from tests.benchmarks.peers.servers import pooler, postgres, redis
 from tests.benchmarks.peers.stage import House
 from tests.benchmarks.peers.visits import QUICK, Scale
 
@@ -69,9 +69,10 @@ def main(
     with (
         _home(directory) as home,
         postgres(home) as database,
+        pooler(database) as way,
         redis(home) as broker,
     ):
-        house = House(database, broker, home)
+        house = House(database, broker, home, pooler=way)
         about = _about(house, scale)
         _tell(", ".join(f"{name} {value}" for name, value in about.items()))
         peers = interleaved.prepare(house, [PEER[name] for name in only] or PEERS, results, _tell)
@@ -98,6 +99,7 @@ def _tell(line: str) -> None:
 def _about(house: House, scale: Scale) -> dict[str, str]:
     return {
         "PostgreSQL": house.postgres.version,
+        "PgBouncer": house.pooler.version if house.pooler else "none",
         "Redis": house.redis.version if house.redis else "none",
         "Python": platform.python_version(),
         "cores": str(os.cpu_count()),
