@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Column, Table
 
+from tests.benchmarks.page import markdown_table
 from tests.benchmarks.peers.catalog import GOALS, LIMITS, METRIC, METRICS, PEERS, Goal, Limit, Metric, Peer
 from tests.benchmarks.peers.figures import Results, Spread
 
@@ -110,16 +111,14 @@ def markdown(results: Results, about: dict[str, str]) -> str:
         "# Beside peers\n",
         *(f"- {name}: {value}" for name, value in about.items()),
         "\n## Figures\n\nMedian of the rounds, and their range.\n",
-        _markdown_table(
-            ["", *titles], ([peer.title, *_cells(figures_of(results, peer))] for peer in measured(results))
-        ),
+        markdown_table(["", *titles], ([peer.title, *_cells(figures_of(results, peer))] for peer in measured(results))),
         "\n## Ratios\n\nOurs divided by theirs within each round: the median, and its interval.\n",
-        _markdown_table(
+        markdown_table(
             ["ours /", *titles], ([peer.title, *_cells(ratios_of(results, peer))] for peer in compared(results))
         ),
         *_goals(results),
         "\n## What ran\n",
-        _markdown_table(
+        markdown_table(
             ["", "versions", "settings"],
             ([peer.title, _versions(results, peer), peer.settings] for peer in measured(results)),
         ),
@@ -130,9 +129,9 @@ def markdown(results: Results, about: dict[str, str]) -> str:
 
 def _goals(results: Results) -> list[str]:
     goals, limits = goals_of(results), limits_of(results)
-    parts = ["\n## Goals\n", _markdown_table(["", "asked", "ratio (interval)", "reached"], goals)] if goals else []
+    parts = ["\n## Goals\n", markdown_table(["", "asked", "ratio (interval)", "reached"], goals)] if goals else []
     if limits:
-        parts += ["\n## Limits\n", _markdown_table(["", "asked", "median (range)", "reached"], limits)]
+        parts += ["\n## Limits\n", markdown_table(["", "asked", "median (range)", "reached"], limits)]
     return parts
 
 
@@ -142,11 +141,6 @@ def _cells(cells: Iterable[tuple[str, str]]) -> list[str]:
 
 def _versions(results: Results, peer: Peer) -> str:
     return ", ".join(f"{name} {version}" for name, version in results.versions.get(peer.name, {}).items()) or NONE
-
-
-def _markdown_table(head: list[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _missing(results: Results) -> list[str]:
