@@ -32,8 +32,7 @@ class Section:
         return table
 
     def markdown(self) -> str:
-        head = ["", *self.head[1:]]
-        return "\n\n".join(filter(None, [f"## {self.title}", markdown_table(head, self.rows), self.note]))
+        return "\n\n".join(filter(None, [f"## {self.title}", markdown_table(self.head, self.rows), self.note]))
 
 
 @dataclass
