@@ -49,20 +49,40 @@ class Ceiling:
     """pgbench against one database."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._dsn = Dsn.parse(url)
         self._pgbench = binaries.choose().program("pgbench")
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             cursor.execute(CYCLE)
+            #: Those of its clients, in a row: workers have ids of their own in each database.
+            self._first_worker = min(worker for (worker,) in cursor.fetchall())
 
     def rate(self, script: str, *, clients: int, seconds: int = 3) -> float:
-        """Transactions per second."""
+        """Transactions per second, in so many seconds."""
+        return self._run(script, clients, "-T", seconds)
+
+    def cycle_rate(self, size: int, *, clients: int, tasks: int) -> float:
+        """Tasks per second through exchanges of ``size`` outcomes and claims, of so many tasks that wait.
+
+        Raises:
+            RuntimeError: There were not as many.
+        """
+        first = self._first_worker
+        rate = self._run(f"SELECT bench.cycle({first} + :client_id, {size});", clients, "-t", tasks // (size * clients))
+        with closing(psycopg2.connect(self._url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT FROM pipeline.ready LIMIT 1")
+            if cursor.rowcount == 0:
+                raise RuntimeError(f"the queue ran empty in exchanges of {size}: fill in more")
+        return size * rate
+
+    def _run(self, script: str, clients: int, *until: object) -> float:
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / "script.sql"
             file.write_text(" ".join(script.split()) + "\n")
             host = self._dsn.hosts[0]
             command = [
-                self._pgbench, "-n", "-M", "prepared", "-c", clients, "-j", clients, "-T", seconds, "-f", file,
+                self._pgbench, "-n", "-M", "prepared", "-c", clients, "-j", clients, *until, "-f", file,
                 "-h", host.name, "-p", host.port, "-U", self._dsn.user, self._dsn.database,
             ]  # fmt: skip
             done = subprocess.run(
@@ -70,12 +90,9 @@ class Ceiling:
                 env={"PGPASSWORD": self._dsn.password or ""},
                 capture_output=True,
                 text=True,
-                check=True,
+                check=False,
             )
         found = re.search(r"tps = ([\d.]+)", done.stdout)
-        assert found, done.stdout
+        if done.returncode or not found:
+            raise RuntimeError(f"pgbench failed: {done.stderr[-2000:]}")
         return float(found[1])
-
-    def cycle_rate(self, size: int, *, clients: int, seconds: int = 3) -> float:
-        """Tasks per second through exchanges of ``size`` outcomes and claims."""
-        return size * self.rate(f"SELECT bench.cycle(:client_id + 1, {size});", clients=clients, seconds=seconds)

@@ -37,17 +37,25 @@ def send(side: str, seconds: str) -> None:
     print(count / (time.perf_counter() - started))
 
 
-def fill(side: str, count: str) -> None:
-    """Send many, in bulk where that is possible; print the rate."""
+def send_each(side: str, count: str) -> None:
+    """Send so many, one by one."""
     module = importlib.import_module(f"tests.benchmarks.{side}")
+    for number in range(int(count)):
+        module.noop.send(number, TEXT)
+
+
+def fill(side: str, count: str, name: str = "noop") -> None:
+    """Send many to an actor, in bulk where that is possible; print the rate."""
+    module = importlib.import_module(f"tests.benchmarks.{side}")
+    actor = getattr(module, name)
     started = time.perf_counter()
     if hasattr(module.broker, "send_many"):
         for first in range(0, int(count), 5_000):
             last = min(first + 5_000, int(count))
-            module.broker.send_many(module.noop.message(number, TEXT) for number in range(first, last))
+            module.broker.send_many(actor.message(number, TEXT) for number in range(first, last))
     else:
         for number in range(int(count)):
-            module.noop.send(number, TEXT)
+            actor.send(number, TEXT)
     print(int(count) / (time.perf_counter() - started))
 
 

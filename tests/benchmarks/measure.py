@@ -20,6 +20,7 @@ import psycopg2
 from pipeline.db import migrate
 from pipeline.db.dsn import Dsn
 from tests.benchmarks.counter import Counter
+from tests.benchmarks.relay import Relay, relayed
 from tests.fixtures.wait import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -47,25 +48,58 @@ class Side:
     @contextmanager
     def database(self) -> Iterator[None]:
         """Give the side a fresh database for a block."""
+        template = self._template()
         execute(self._server_url, f'DROP DATABASE IF EXISTS "{self._database}" WITH (FORCE)')
-        execute(self._server_url, f'CREATE DATABASE "{self._database}"')
-        self.url = Dsn.parse(self._server_url).with_database(self._database).libpq
-        if self.name == "vanilla":
-            execute(self.url, dramatiq_pg.generate_init_sql())
-        else:
-            migrate.migrate(self.url, "pipeline")
+        execute(self._server_url, f'CREATE DATABASE "{self._database}" TEMPLATE "{template}"')
+        self.url = self._url_of(self._database)
         execute(self.url, "CHECKPOINT")
         yield
 
-    def run(self, what: str, argument: float) -> str:
-        """Run a child and return what it printed."""
-        return self._start(what, argument).communicate()[0].strip()
+    def _template(self) -> str:
+        """Make the database that all of the side's are copies of, once per server."""
+        name = f"template_{self.name}"
+        with closing(psycopg2.connect(self._server_url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+            if cursor.rowcount:
+                return name
+        execute(self._server_url, f'CREATE DATABASE "{name}"')
+        if self.name == "vanilla":
+            execute(self._url_of(name), dramatiq_pg.generate_init_sql())
+        else:
+            migrate.migrate(self._url_of(name), "pipeline")
+        return name
 
-    def _start(self, what: str, argument: float, counter: Path | None = None) -> subprocess.Popen[str]:
+    def _url_of(self, database: str) -> str:
+        return Dsn.parse(self._server_url).with_database(database).libpq
+
+    @contextmanager
+    def relayed(self) -> Iterator[Relay]:
+        """Let the side's processes reach the database through a relay that counts, for a block."""
+        direct = self.url
+        with relayed(direct) as relay:
+            self.url = relay.url
+            try:
+                yield relay
+            finally:
+                self.url = direct
+
+    def run(self, what: str, *arguments: object) -> str:
+        """Run a child and return what it printed.
+
+        Raises:
+            subprocess.CalledProcessError: It failed.
+        """
+        with self._start(what, *arguments) as child:
+            said = child.communicate()[0].strip()
+        if child.returncode:
+            raise subprocess.CalledProcessError(child.returncode, child.args)
+        return said
+
+    def _start(self, what: str, *arguments: object, counter: Path | None = None) -> subprocess.Popen[str]:
         environment = os.environ | {"DATABASE_URL": self.url, "PYTHONPATH": str(ROOT), "PIPELINE_LOG_LEVEL": "WARNING"}
         if counter is not None:
             environment["BENCH_COUNTER"] = str(counter)
-        command = [sys.executable, "-m", "tests.benchmarks.child", what, self.name, str(argument)]
+        command = [sys.executable, "-m", "tests.benchmarks.child", what, self.name, *map(str, arguments)]
         # What goes wrong in a child is shown; its log is kept down to warnings.
         return subprocess.Popen(command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE)
 
@@ -75,7 +109,7 @@ class Side:
         with tempfile.TemporaryDirectory() as directory:
             paths = [Path(directory) / str(number) for number in range(processes)]
             counters = [Counter.create(path) for path in paths]
-            children = [self._start("work", THREADS, path) for path in paths]
+            children = [self._start("work", THREADS, counter=path) for path in paths]
             try:
                 yield counters
             finally:
@@ -99,10 +133,15 @@ def drain_rate(side: Side, tasks: int) -> float:
     """Tasks per second while two processes empty a full queue; completion is counted in the task."""
     side.run("fill", tasks)
     with side.workers() as counters:
-        eventually(lambda: sum(counter.read()[0] for counter in counters) >= tasks, within=120, every=0.02)
+        wait_done(counters, tasks)
         reads = [counter.read() for counter in counters if counter.read()[0]]
     first, last = min(read[1] for read in reads), max(read[2] for read in reads)
     return tasks / (last - first)
+
+
+def wait_done(counters: list[Counter], tasks: int) -> None:
+    """Wait until so many tasks have run."""
+    eventually(lambda: sum(counter.read()[0] for counter in counters) >= tasks, within=120, every=0.02)
 
 
 def median_interval(values: list[float]) -> tuple[float, float]:
@@ -117,9 +156,9 @@ def latency(side: Side, count: int) -> Latency:
     """Milliseconds from send to start, with idle workers and a send every five milliseconds."""
     with side.workers() as counters:
         side.run("pulse", 50)  # everything is up and warm
-        eventually(lambda: sum(counter.read()[0] for counter in counters) >= 50, within=60, every=0.02)
+        wait_done(counters, 50)
         side.run("pulse", count)
-        eventually(lambda: sum(counter.read()[0] for counter in counters) >= 50 + count, within=60, every=0.02)
+        wait_done(counters, 50 + count)
         samples = [1000 * sample for counter in counters for sample in counter.samples()]
     cuts = statistics.quantiles(samples, n=100)
     return Latency(cuts[49], cuts[94], cuts[98])

@@ -18,6 +18,14 @@ def noop(number: int, text: str) -> None:
     counter.add()  # type: ignore[union-attr]
 
 
+@pipeline.actor(queue_name="bench", store_results=False, transactional=True)
+def book(number: int, text: str) -> None:
+    """Write a business row. Safe to run twice: it is in the commit that ends the task."""
+    payload = f'{{"args":[{number},"{text}"],"kwargs":{{}},"options":{{}}}}'
+    pipeline.current_task().cursor().execute("INSERT INTO bare (payload) VALUES (%s)", (payload,))
+    counter.add()  # type: ignore[union-attr]
+
+
 @pipeline.actor(queue_name="bench", store_results=False)
 def timed(sent_at: float) -> None:
     """Tell how long it took to begin."""

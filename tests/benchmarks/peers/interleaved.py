@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from tests.benchmarks.peers.catalog import METRIC, Peer
 from tests.benchmarks.peers.figures import Results
 from tests.benchmarks.peers.process import PeerFailed
-from tests.benchmarks.peers.servers import NO_REDIS
+from tests.benchmarks.peers.servers import NO_POOLER, NO_REDIS
 from tests.benchmarks.peers.stage import PEERS_PYTHON, House
 from tests.benchmarks.peers.visits import VISIT, Scale, Values
 
@@ -37,6 +37,8 @@ def prepare(house: House, peers: Iterable[Peer], results: Results, tell: Tell) -
 def _missing(house: House, peer: Peer) -> str | None:
     if peer.needs_redis and house.redis is None:
         return NO_REDIS
+    if peer.needs_pooler and house.pooler is None:
+        return NO_POOLER
     return None if peer.in_project or PEERS_PYTHON.exists() else NO_ENVIRONMENT
 
 

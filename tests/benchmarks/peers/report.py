@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.table import Column, Table
 
-from tests.benchmarks.peers.catalog import GOALS, METRIC, METRICS, PEERS, Goal, Metric, Peer
+from tests.benchmarks.page import markdown_table
+from tests.benchmarks.peers.catalog import GOALS, LIMITS, METRIC, METRICS, PEERS, Goal, Limit, Metric, Peer
 from tests.benchmarks.peers.figures import Results, Spread
 
 NONE = "–"
@@ -62,6 +63,20 @@ def goals_of(results: Results) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def limits_of(results: Results) -> list[tuple[str, str, str, str]]:
+    """The same for what has a bound of its own, and not one that is a ratio."""
+    titles = {peer.name: peer.title for peer in PEERS}
+    rows = []
+    for limit in LIMITS:
+        spread = results.spread(limit.metric, limit.ours)
+        if spread is not None:
+            metric = METRIC[limit.metric]
+            cell = " ".join(filter(None, _in_brackets(figure(spread, metric.digits))))
+            reached = "yes" if limit.is_met_by(spread.median) else "no"
+            rows.append((f"{metric.title}: {titles[limit.ours]}", f"< {limit.bound:g}", cell, reached))
+    return rows
+
+
 def _in_brackets(cell: tuple[str, str]) -> tuple[str, str]:
     return cell[0], f"({cell[1]})" if cell[1] else ""
 
@@ -76,11 +91,14 @@ def terminal(results: Results) -> list[Table]:
         *(Column(metric.short, overflow="fold") for metric in columns(results)),
     )
     goals = Table(Column("goal", no_wrap=True), "asked", "ratio (interval)", "reached")
+    limits = Table(Column("limit", no_wrap=True), "asked", "median (range)", "reached")
     for peer in measured(results):
         figures.add_row(peer.title, *("\n".join(filter(None, cell)) for cell in figures_of(results, peer)))
     for row in goals_of(results):
         goals.add_row(*row)
-    return [figures, goals] if goals.row_count else [figures]
+    for row in limits_of(results):
+        limits.add_row(*row)
+    return [figures, *(table for table in (goals, limits) if table.row_count)]
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
@@ -93,16 +111,14 @@ def markdown(results: Results, about: dict[str, str]) -> str:
         "# Beside peers\n",
         *(f"- {name}: {value}" for name, value in about.items()),
         "\n## Figures\n\nMedian of the rounds, and their range.\n",
-        _markdown_table(
-            ["", *titles], ([peer.title, *_cells(figures_of(results, peer))] for peer in measured(results))
-        ),
+        markdown_table(["", *titles], ([peer.title, *_cells(figures_of(results, peer))] for peer in measured(results))),
         "\n## Ratios\n\nOurs divided by theirs within each round: the median, and its interval.\n",
-        _markdown_table(
+        markdown_table(
             ["ours /", *titles], ([peer.title, *_cells(ratios_of(results, peer))] for peer in compared(results))
         ),
         *_goals(results),
         "\n## What ran\n",
-        _markdown_table(
+        markdown_table(
             ["", "versions", "settings"],
             ([peer.title, _versions(results, peer), peer.settings] for peer in measured(results)),
         ),
@@ -112,8 +128,11 @@ def markdown(results: Results, about: dict[str, str]) -> str:
 
 
 def _goals(results: Results) -> list[str]:
-    rows = goals_of(results)
-    return ["\n## Goals\n", _markdown_table(["", "asked", "ratio (interval)", "reached"], rows)] if rows else []
+    goals, limits = goals_of(results), limits_of(results)
+    parts = ["\n## Goals\n", markdown_table(["", "asked", "ratio (interval)", "reached"], goals)] if goals else []
+    if limits:
+        parts += ["\n## Limits\n", markdown_table(["", "asked", "median (range)", "reached"], limits)]
+    return parts
 
 
 def _cells(cells: Iterable[tuple[str, str]]) -> list[str]:
@@ -122,11 +141,6 @@ def _cells(cells: Iterable[tuple[str, str]]) -> list[str]:
 
 def _versions(results: Results, peer: Peer) -> str:
     return ", ".join(f"{name} {version}" for name, version in results.versions.get(peer.name, {}).items()) or NONE
-
-
-def _markdown_table(head: list[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _missing(results: Results) -> list[str]:
@@ -154,6 +168,7 @@ def document(results: Results, about: dict[str, str]) -> dict[str, Any]:
             for metric, systems in results.values.items()
         },
         "goals": [_goal(results, goal) for goal in GOALS if results.ratio(goal.metric, goal.ours, goal.other)],
+        "limits": [_limit(results, limit) for limit in LIMITS if results.spread(limit.metric, limit.ours)],
         "versions": results.versions,
         "settings": {peer.name: peer.settings for peer in measured(results)},
         "left_out": results.left_out,
@@ -172,4 +187,17 @@ def _goal(results: Results, goal: Goal) -> dict[str, Any]:
         "ratio": ratio.median,
         "interval": [ratio.low, ratio.high],
         "reached": goal.is_met_by(ratio.median),
+    }
+
+
+def _limit(results: Results, limit: Limit) -> dict[str, Any]:
+    spread = results.spread(limit.metric, limit.ours)
+    assert spread is not None
+    return {
+        "metric": limit.metric,
+        "ours": limit.ours,
+        "asked": f"< {limit.bound:g}",
+        "median": spread.median,
+        "range": [spread.low, spread.high],
+        "reached": limit.is_met_by(spread.median),
     }

@@ -1,4 +1,4 @@
-"""The servers of a run: PostgreSQL and Redis of its own, durable as shipped, on free loopback ports."""
+"""The servers of a run: PostgreSQL, PgBouncer and Redis of its own, durable as shipped, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ import psycopg2
 from pipeline.db import embedded
 from pipeline.db.dsn import Dsn
 from pipeline.lifeline import bound
+from tests.fixtures import pgbouncer
+from tests.fixtures.pgbouncer import Pooler
 from tests.fixtures.wait import eventually
 
 NO_REDIS = "no redis-server here; as root ./dev bench peers installs it from apt"
+NO_POOLER = "no pgbouncer here; as root ./dev bench peers installs it from apt"
 
 
 class Postgres:
@@ -25,16 +28,16 @@ class Postgres:
 
     def __init__(self, url: str, version: str) -> None:
         self.version = version
-        self._url = url
+        self.url = url
 
     def fresh(self, name: str, template: str = "template1") -> str:
         """Make a database anew, as a copy of another, and return its address."""
-        with closing(psycopg2.connect(self._url)) as connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
             cursor.execute("CHECKPOINT")  # what was before is not written out at the expense of what comes
-        return Dsn.parse(self._url).with_database(name).libpq
+        return Dsn.parse(self.url).with_database(name).libpq
 
 
 @contextmanager
@@ -45,6 +48,16 @@ def postgres(directory: Path) -> Iterator[Postgres]:
         yield Postgres(server.url, server.version)
     finally:
         server.stop()
+
+
+@contextmanager
+def pooler(database: Postgres) -> Iterator[Pooler | None]:
+    """Run PgBouncer in transaction mode for a block, in front of the server; None if there is no binary."""
+    if pgbouncer.program() is None:
+        yield None
+        return
+    with pgbouncer.pgbouncer(database.url) as running:
+        yield running
 
 
 class Redis:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.peers.catalog import Peer
 from tests.benchmarks.peers.process import ROOT, Child, PeerFailed
-from tests.benchmarks.peers.servers import Postgres, Redis
+from tests.benchmarks.peers.servers import Pooler, Postgres, Redis
 from tests.benchmarks.peers.tally import Tallies
 
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -101,10 +101,18 @@ class Stage:
 class House:
     """The servers, and the databases on them."""
 
-    def __init__(self, postgres: Postgres, redis: Redis | None, directory: Path, prefix: str = "bench") -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        redis: Redis | None,
+        directory: Path,
+        prefix: str = "bench",
+        pooler: Pooler | None = None,
+    ) -> None:
         self.postgres = postgres
         self._prefix = prefix
         self.redis = redis
+        self.pooler = pooler
         self._directory = directory
 
     def prepare(self, peer: Peer) -> dict[str, str]:
@@ -124,6 +132,8 @@ class House:
         """Give one system fresh storage; end its processes when the block ends."""
         names = self._name(peer, "visit"), self._name(peer, "template")
         url = self.postgres.fresh(*names) if peer.needs_database else ""
+        if peer.needs_pooler and self.pooler is not None:
+            url = self.pooler.url(url)
         with self._stage(peer, url) as stage:
             yield stage
 

@@ -14,10 +14,11 @@ from tests.benchmarks.peers import interleaved
 from tests.benchmarks.peers.catalog import PEER, VISITS
 from tests.benchmarks.peers.figures import Results
 from tests.benchmarks.peers.process import PeerFailed
-from tests.benchmarks.peers.servers import NO_REDIS, Postgres
+from tests.benchmarks.peers.servers import NO_POOLER, NO_REDIS, Postgres
 from tests.benchmarks.peers.stage import House, Stage
 from tests.benchmarks.peers.visits import VISIT, Scale
 from tests.fixtures.database import drop_database
+from tests.fixtures.pgbouncer import NO_PGBOUNCER, pgbouncer, program
 
 TINY = Scale(rounds=1, send_seconds=0.05, bulk_seconds=0.02, drain_seconds=0.05, pulses=10, work_seconds=0.1)
 
@@ -91,6 +92,27 @@ def test_without_redis_its_systems_are_left_out_and_the_reason_is_told(house: Ho
     assert interleaved.prepare(house, [PEER["celery-redis"]], results, said.append) == []
     assert results.left_out == {"celery-redis": NO_REDIS}
     assert said == [f"celery-redis is left out: {NO_REDIS}"]
+
+
+def test_without_pgbouncer_its_system_is_left_out_and_the_reason_is_told(house: House) -> None:
+    results, said = Results(), list[str]()
+
+    assert interleaved.prepare(house, [PEER["ours-pgbouncer"]], results, said.append) == []
+    assert results.left_out == {"ours-pgbouncer": NO_POOLER}
+
+
+@pytest.mark.skipif(program() is None, reason=NO_PGBOUNCER)
+def test_workers_and_producers_reach_the_database_through_pgbouncer(house: House) -> None:
+    results, said, peer = Results(), list[str](), PEER["ours-pgbouncer"]
+    with pgbouncer(house.postgres.url) as pooler:
+        house.pooler = pooler
+        peers = interleaved.prepare(house, [peer], results, said.append)
+        interleaved.measure(house, "live", peers, TINY, results, said.append)
+        with house.stage(peer) as stage:
+            assert stage._environment["DATABASE_URL"].startswith(pooler.url(house.postgres.url).rpartition("/")[0])
+
+    assert results.failures == {}
+    assert results.values["p50"]["ours-pgbouncer"][1] > 0
 
 
 def test_tasks_that_do_not_come_to_an_end_are_not_waited_for(house: House) -> None:

@@ -1,7 +1,8 @@
 import pytest
 
-from tests.benchmarks.peers.catalog import GOALS, METRIC, PEER, PEERS, VISITS, Goal
+from tests.benchmarks.peers.catalog import GOALS, LIMITS, METRIC, PEER, PEERS, VISITS, Goal, Limit
 from tests.benchmarks.peers.figures import Results, Spread, drain_rate, quantile
+from tests.benchmarks.peers.report import limits_of
 
 
 def test_a_drain_is_timed_from_the_moment_when_all_processes_are_warm() -> None:
@@ -51,6 +52,16 @@ def test_goals_are_bounds_from_the_right_side() -> None:
     ]
 
 
+@pytest.mark.parametrize(("milliseconds", "reached"), [(14.9, "yes"), (15, "no")])
+def test_the_time_that_polling_takes_is_bounded_by_itself(milliseconds: float, reached: str) -> None:
+    results = Results()
+    results.add("p50", "ours-pgbouncer", 1, milliseconds)
+
+    (row,) = limits_of(results)
+    assert row[-1] == reached
+    assert Limit("p50", "ours-pgbouncer", 15) in LIMITS
+
+
 def test_the_catalog_fits_together() -> None:
     """Each goal compares systems that are measured in its metric; each metric belongs to one visit."""
     visit_of = {metric: visit for visit, metrics in VISITS.items() for metric in metrics}
@@ -61,3 +72,5 @@ def test_the_catalog_fits_together() -> None:
     for goal in GOALS:
         assert visit_of[goal.metric] in PEER[goal.ours].visits
         assert visit_of[goal.metric] in PEER[goal.other].visits
+    for limit in LIMITS:
+        assert visit_of[limit.metric] in PEER[limit.ours].visits
