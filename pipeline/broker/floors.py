@@ -11,15 +11,19 @@ if TYPE_CHECKING:
 #: Time to find due rows above which dead ones are suspected at the head of the lanes, and what a live row costs.
 _SLOW_MS = 5.0
 _MS_PER_ROW = 0.02
-#: Everything is scanned at least this often.
+#: Everything is scanned this often. Less often if it takes more than this share of a worker's time, for a million dead
+#: rows take 0.1 s; but at least so often, however many they are.
 _FULL_SCAN_SECONDS = 1.0
+_FULL_SCAN_SHARE = 0.01
+_RAREST_FULL_SCAN_SECONDS = 10.0
 
 
 class Floors:
     """What the scans of a worker learned, while a pinned xmin keeps dead rows in front of the live ones.
 
-    A floor is only a hint about cost: everything is scanned again within a second, so a row that was committed late
-    with an early eta waits no longer than that. The server never lets a floor stand later than two seconds ago.
+    A floor is only a hint about cost: everything is scanned again within a second, or ten if there are very many dead
+    rows, so a row that was committed late with an early eta waits no longer than that. The server never lets a floor
+    stand later than two seconds ago.
     """
 
     def __init__(self) -> None:
@@ -27,11 +31,13 @@ class Floors:
         self._is_slow = False
         self._was_full_scan = True
         self._full_scan_at = time.monotonic()
+        self._full_scan_seconds = _FULL_SCAN_SECONDS
+        self._wading_ms = 0.0
 
     def arguments(self) -> tuple[str | None, str | None]:
         """Give the lanes and floors of the next exchange; nothing for a full scan."""
         now = time.monotonic()
-        if not self._is_slow or not self._floors or now - self._full_scan_at >= _FULL_SCAN_SECONDS:
+        if not self._is_slow or not self._floors or now - self._full_scan_at >= self._full_scan_seconds:
             self._full_scan_at = now
             self._was_full_scan = True
             return None, None
@@ -45,7 +51,12 @@ class Floors:
         if want <= 0:
             return
         if self._was_full_scan:
-            self._is_slow = scan_ms - len(rows) * _MS_PER_ROW > _SLOW_MS
+            wading_ms = scan_ms - len(rows) * _MS_PER_ROW
+            self._is_slow = wading_ms > _SLOW_MS
+            # One slow scan alone may have been the machine's fault, and must not put off the next one.
+            rest_seconds = min(wading_ms, self._wading_ms) / 1000 / _FULL_SCAN_SHARE
+            self._wading_ms = wading_ms
+            self._full_scan_seconds = min(max(rest_seconds, _FULL_SCAN_SECONDS), _RAREST_FULL_SCAN_SECONDS)
         if not self._is_slow:
             self._floors.clear()
             return

@@ -75,8 +75,8 @@ def backlog_section(server_url: str, *, tasks: int, rounds: int, backlog: int) -
     alone, delayed, paused = (Side("ours", server_url, name) for name in ("alone", "delayed", "paused"))
     rates: dict[Side, list[float]] = {alone: [], delayed: [], paused: []}
     with alone.database(), delayed.database(), paused.database():
-        measure.add_backlog(delayed.url, backlog, paused=False)
-        measure.add_backlog(paused.url, backlog, paused=True)
+        measure.add_backlog(delayed.url, backlog, "delayed")
+        measure.add_backlog(paused.url, backlog, "paused")
         measure.execute(server_url, "CHECKPOINT")
         for number in range(_PAIRS_PER_ROUND * rounds):
             for side in random.Random(number).sample(list(rates), len(rates)):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,11 @@ class Latency:
 class Side:
     """One of the systems compared: its module, and how to make its tables."""
 
-    def __init__(self, name: str, server_url: str, database: str = "bench") -> None:
+    def __init__(
+        self, name: str, server_url: str, database: str = "bench", environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
+        self._environment = environment or {}
         self._server_url = server_url
         self._database = f"{database}_{name}"
         self.url = ""
@@ -90,13 +93,17 @@ class Side:
             subprocess.CalledProcessError: It failed.
         """
         with self._start(what, *arguments) as child:
-            said = child.communicate()[0].strip()
+            try:
+                said = child.communicate()[0].strip()
+            finally:
+                child.kill()  # if we are interrupted, it goes with us
         if child.returncode:
             raise subprocess.CalledProcessError(child.returncode, child.args)
         return said
 
     def _start(self, what: str, *arguments: object, counter: Path | None = None) -> subprocess.Popen[str]:
         environment = os.environ | {"DATABASE_URL": self.url, "PYTHONPATH": str(ROOT), "PIPELINE_LOG_LEVEL": "WARNING"}
+        environment |= self._environment
         if counter is not None:
             environment["BENCH_COUNTER"] = str(counter)
         command = [sys.executable, "-m", "tests.benchmarks.child", what, self.name, *map(str, arguments)]
@@ -182,22 +189,33 @@ BACKLOG = """
 WITH lane AS (SELECT pipeline.ensure_lane_v1(%(queue)s, 0) AS lane_id),
      added AS (INSERT INTO pipeline.task (id, message_id, lane_id, actor, eta, created_at, origin, payload)
                SELECT pipeline.next_task_id(clock_timestamp()), gen_random_uuid(), lane_id, 'noop',
-                      now() + %(ahead)s::interval, now(), 's', '{"args":[1,"x"],"kwargs":{},"options":{}}'
+                      clock_timestamp() + %(ahead)s::interval, now(), 's', '{"args":[1,"x"],"kwargs":{},"options":{}}'
                  FROM lane, generate_series(1, %(count)s)
                RETURNING id, lane_id, eta)
 INSERT INTO pipeline.ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM added
 """
+#: The queue of the rows, and when they are due.
+BACKLOGS = {"waiting": ("bench", "-1 hour"), "delayed": ("bench", "1 day"), "paused": ("paused", "-1 hour")}
+_CHUNK = 500_000
 
 
-def add_backlog(url: str, count: int, *, paused: bool) -> None:
-    """Add rows that must not cost anything: of a paused queue, or not due for a day."""
+def add_backlog(url: str, count: int, kind: str, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Add rows as our enqueue leaves them: due, not due for a day, or of a paused queue."""
+    insert_backlog(url, count, kind, tell)
+    # The rows are to be measured, not the housekeeping that a million new ones cause once.
+    execute(url, "VACUUM (ANALYZE) pipeline.ready, pipeline.task")
+    execute(url, "CHECKPOINT")
+
+
+def insert_backlog(url: str, count: int, kind: str, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Do so without any housekeeping."""
+    queue, ahead = BACKLOGS[kind]
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("SET search_path = pipeline")
-        queue, ahead = ("paused", "-1 hour") if paused else ("bench", "1 day")
-        cursor.execute(BACKLOG, {"queue": queue, "ahead": ahead, "count": count})
-        if paused:
+        for first in range(0, count, _CHUNK):
+            some = min(_CHUNK, count - first)
+            cursor.execute(BACKLOG, {"queue": queue, "ahead": ahead, "count": some})
+            tell(f"{first + some:,} of {count:,} {kind} rows")
+        if kind == "paused":
             cursor.execute("UPDATE queue SET paused_at = now() WHERE name = 'paused'")
-        # The rows are to be measured, not the housekeeping that a million new ones cause once.
-        cursor.execute("VACUUM (ANALYZE) pipeline.ready, pipeline.task")
-        cursor.execute("CHECKPOINT")
