@@ -38,13 +38,14 @@ class Pool:
 
     def _reset(self) -> None:
         self._pid = getpid()
-        self._idle: list[Connection] = []
+        #: The one used last comes last, each with when that was.
+        self._idle: list[tuple[Connection, float]] = []
         self._free = threading.BoundedSemaphore(self.maxconn)
 
     def _check_fork(self) -> None:
         """Put the parent's connections aside: closing them here would end its sessions."""
         if self._pid != getpid():
-            self._inherited += self._idle
+            self._inherited += [connection for connection, _ in self._idle]
             self._reset()
 
     def getconn(self, key: object = None) -> Connection:
@@ -70,7 +71,7 @@ class Pool:
     def _pop_idle(self) -> Connection | None:
         while True:
             try:
-                connection = self._idle.pop()
+                connection, _ = self._idle.pop()
             except IndexError:
                 return None
             if not connection.closed:
@@ -91,7 +92,7 @@ class Pool:
                 _close(connection)
             else:
                 connection.autocommit = True
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
         finally:
             with suppress(ValueError):  # handed out before a fork
                 self._free.release()
@@ -113,10 +114,15 @@ class Pool:
         finally:
             self.putconn(connection)
 
-    def drop_idle(self) -> None:
-        """Close the connections nobody uses now."""
-        while (connection := self._pop_idle()) is not None:
-            _close(connection)
+    def drop_idle(self, unused_seconds: float = 0) -> None:
+        """Close the connections nobody uses now, nor has used for so long."""
+        with suppress(IndexError):
+            while True:
+                connection, since = self._idle.pop(0)
+                if time.monotonic() - since < unused_seconds:
+                    self._idle.insert(0, (connection, since))
+                    return
+                _close(connection)
 
     def closeall(self) -> None:
         """Close what is idle; connections in use are closed when they come back."""
