@@ -57,11 +57,11 @@ class Side:
         execute(self.url, "CHECKPOINT")
         yield
 
-    def run(self, what: str, argument: float) -> str:
+    def run(self, what: str, argument: float | str) -> str:
         """Run a child and return what it printed."""
         return self._start(what, argument).communicate()[0].strip()
 
-    def _start(self, what: str, argument: float, counter: Path | None = None) -> subprocess.Popen[str]:
+    def _start(self, what: str, argument: float | str, counter: Path | None = None) -> subprocess.Popen[str]:
         environment = os.environ | {"DATABASE_URL": self.url, "PYTHONPATH": str(ROOT), "PIPELINE_LOG_LEVEL": "WARNING"}
         if counter is not None:
             environment["BENCH_COUNTER"] = str(counter)
