@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     #: fifth longer.
     poll_max_ms: int = Field(default=300, ge=1, le=60_000)
     #: The longest it becomes so, however many there are.
-    fleet_poll_max_ms: int = Field(default=2000, ge=1, le=60_000)
+    fleet_poll_max_ms: int = Field(default=2500, ge=1, le=60_000)
     #: The share of a worker's claims in which another lane than the most urgent one comes first. 0: strict order.
     anti_starvation_share: float = Field(default=0.0, ge=0, le=0.5)
     #: Whether workers also LISTEN, so that an idle system answers at once.

@@ -63,4 +63,4 @@ class Fleet:
         """
         if self._standing.older < doers:
             return 1.0
-        return 10.0 + self._standing.older
+        return 10.0 + 5.0 * self._standing.older

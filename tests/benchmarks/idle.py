@@ -115,9 +115,8 @@ class Look:
         found: list[Window] = []
         before, started = self._read(running), time.monotonic()
         yield found
-        seconds = time.monotonic() - started
-        self._rest.wait(1.2)  # sessions report their counters a second late; the time before the window did so, too
-        after = self._read(running)
+        self._rest.wait(1.2)  # sessions report their counters a second late; those from before the block did so, too
+        after, seconds = self._read(running), time.monotonic() - started
         took = [one - other for one, other in zip(after[1:], before[1:], strict=True)]
         found.append(Window(seconds, after[0].since(before[0]), *took))
 

@@ -24,7 +24,7 @@ def test_a_process_that_has_heard_nothing_takes_itself_to_be_alone() -> None:
     assert alone.patience(1) == 1
 
 
-@pytest.mark.parametrize(("others", "pause"), [(0, 0.3), (1, 0.36), (5, 0.6), (199, 2.0)])
+@pytest.mark.parametrize(("others", "pause"), [(0, 0.3), (1, 0.36), (5, 0.6), (199, 2.5)])
 def test_the_pauses_of_all_grow_with_their_number_up_to_a_limit(others: int, pause: float) -> None:
     assert fleet(Standing(others_free=others)).longest_pause == pytest.approx(pause)
 
@@ -72,4 +72,4 @@ def test_a_duty_is_left_to_the_first_ones_and_looked_at_seldom_by_the_others() -
 
     assert patience[:2] == [1, 1]
     assert min(patience[2:]) >= 10
-    assert sum(1 / each for each in patience[2:]) < 4
+    assert sum(1 / each for each in patience[2:]) < 1
