@@ -70,8 +70,11 @@ class Settings(BaseSettings):
     max_losses: int = Field(default=3, ge=1)
     #: How long finished tasks, their attempts and results are kept. Whole weeks are dropped; unfinished tasks stay.
     retention_days: int = Field(default=28, ge=1)
-    #: The longest pause between two looks into an empty queue.
-    poll_max_ms: int = Field(default=250, ge=1, le=60_000)
+    #: The longest pause between two looks of a worker process into an empty queue. Each other free process makes it a
+    #: fifth longer.
+    poll_max_ms: int = Field(default=300, ge=1, le=60_000)
+    #: The longest it becomes so, however many there are.
+    fleet_poll_max_ms: int = Field(default=2500, ge=1, le=60_000)
     #: The share of a worker's claims in which another lane than the most urgent one comes first. 0: strict order.
     anti_starvation_share: float = Field(default=0.0, ge=0, le=0.5)
     #: Whether workers also LISTEN, so that an idle system answers at once.

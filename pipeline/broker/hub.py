@@ -20,6 +20,7 @@ from pipeline.broker.cancels import Cancels
 from pipeline.broker.claimed import as_proxy
 from pipeline.broker.claims import Claims
 from pipeline.broker.consumer import TaskProxy, unstarted
+from pipeline.broker.fleet import Fleet
 from pipeline.broker.floors import Floors
 from pipeline.broker.handover import Handover
 from pipeline.broker.identity import Identity
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 #: Outcomes written in one statement, at most.
 _BATCH = 1000
 _TICK_SECONDS = 1.0
-_SHORTEST_POLL_SECONDS = 0.001
 #: SQLSTATE classes that one row of a batch can cause: data, constraints, limits.
 _POISON_CLASSES = frozenset({"22", "23", "54"})
 
@@ -57,7 +57,8 @@ class Hub(threading.Thread):
         self._broker = broker
         self._worker = worker
         self._settings = broker.settings
-        self._identity = Identity(broker, worker.worker_threads)
+        self.fleet = Fleet(broker.settings)
+        self._identity = Identity(broker, worker.worker_threads, self.fleet)
         self._threads = ThreadWatch(worker)
         self._inbox = Handover()
         self._pending: deque[Conclusion] = deque()
@@ -80,7 +81,7 @@ class Hub(threading.Thread):
         self._pace = Pace(worker.worker_threads)
         self._floors = Floors()
         self._turns = Turns(broker.settings.anti_starvation_share)
-        self._poll_seconds = _SHORTEST_POLL_SECONDS
+        self._poll_seconds = self.fleet.shortest_pause
         self._next_beat = self._next_tick = 0.0
 
     # --- called from other threads ------------------------------------------------------------------------------------
@@ -175,13 +176,13 @@ class Hub(threading.Thread):
                     "hub.interrupted", worker_id=self.worker_id, error=str(error).strip(), retry_in=round(pause, 2)
                 )
                 self._identity.disconnect_if_broken(error)
-                self._take_in(self._wait(random.uniform(pause / 2, pause)))  # noqa: S311
+                self._take_in(self._inbox.wait(random.uniform(pause / 2, pause)))  # noqa: S311
                 pause = min(pause * 2, 2.0)
                 self._tick_if_due()
             except Exception:
                 log.exception("hub.failed", worker_id=self.worker_id)
                 self._identity.disconnect()
-                self._take_in(self._wait(1.0))
+                self._take_in(self._inbox.wait(1.0))
         self._end()
 
     def _is_done(self) -> bool:
@@ -207,19 +208,15 @@ class Hub(threading.Thread):
         if self._pending or is_full:
             return self._inbox.drain()
         if worked:
-            self._poll_seconds = _SHORTEST_POLL_SECONDS
-        seconds = random.uniform(0.5, 1.0) * self._poll_seconds  # noqa: S311
-        self._poll_seconds = min(self._poll_seconds * 2, self._settings.poll_max_ms / 1000)
+            self._poll_seconds = self.fleet.shortest_pause
+        seconds = random.uniform(0.9, 1.0) * self._poll_seconds  # noqa: S311
+        if self._held:
+            seconds = min(seconds, _TICK_SECONDS)  # for limits and cancels
+        self._poll_seconds = min(self._poll_seconds * 2, self.fleet.longest_pause)
         is_paused = any(thread.paused for thread in self._worker.workers)
         if is_paused or self._pace.is_stalled(len(self._held)):
             self._give_back_unstarted()
-        return self._wait(seconds)
-
-    def _wait(self, seconds: float) -> list[Item]:
-        items = self._inbox.wait(seconds)
-        if None in items:
-            self._poll_seconds = _SHORTEST_POLL_SECONDS
-        return items
+        return self._inbox.wait(seconds)
 
     def _take_in(self, items: Iterable[Item]) -> None:
         """Turn what the threads handed over into outcomes to write."""

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from pipeline.broker.broker import PostgresBroker
+    from pipeline.broker.fleet import Fleet
     from pipeline.store.workers import Lane
 
 _LEASE_LOST = "PQ002"
+#: Who has missed so many beats is not counted among those that others can rely on.
+_BEATS = 2
 #: Classes of transient errors after which the connection can be used again: conflicts, full disks, locks.
 _SOUND_CLASSES = frozenset({"40", "53", "55", "58"})
 
@@ -35,9 +38,10 @@ log = get_logger(__name__)
 class Identity:
     """Registers as a worker, resumes after a lost connection, and says what only that worker may say."""
 
-    def __init__(self, broker: PostgresBroker, threads: int) -> None:
+    def __init__(self, broker: PostgresBroker, threads: int, fleet: Fleet) -> None:
         self._broker = broker
         self._threads = threads
+        self._fleet = fleet
         self._connection: Connection | None = None
         #: 0 while we are nobody.
         self.worker_id = 0
@@ -128,9 +132,13 @@ class Identity:
             LeaseLost: It was declared dead.
         """
         with self._cursor() as cursor:
-            told = workers.beat(self._broker.sql, cursor, self.worker_id, running, sorted(queues))
+            fresh_seconds = _BEATS * self._broker.settings.beat_seconds
+            told, standing = workers.beat(
+                self._broker.sql, cursor, self.worker_id, running, sorted(queues), fresh_seconds
+            )
         if told is None:
             raise LeaseLost
+        self._fleet.learn(standing)
         return told == "alive"
 
     def cancel_requests(self, ids: Iterable[int]) -> Collection[int]:

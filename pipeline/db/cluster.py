@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -189,8 +189,10 @@ def _initdb_command(home: Home, binaries: Binaries, locale: str, *, durable: boo
     ]
 
 
-def launch(home: Home, binaries: Binaries, who: Identity, *, durable: bool) -> tuple[subprocess.Popen[bytes], Record]:
-    """Start the server on a free port and return when it answers.
+def launch(
+    home: Home, binaries: Binaries, who: Identity, *, durable: bool, options: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], Record]:
+    """Start the server on a free port, with these settings of PostgreSQL's on top of ours, and return when it answers.
 
     The port of last time is taken again if it is free, so that addresses people copied stay true.
 
@@ -201,7 +203,7 @@ def launch(home: Home, binaries: Binaries, who: Identity, *, durable: bool) -> t
     for _ in range(_PORT_ATTEMPTS):
         record = replace(record, port=_free_port(record.port))
         home.write_record(record)
-        process = _spawn(home, binaries, who, record, durable=durable)
+        process = _spawn(home, binaries, who, _settings(record, options, durable=durable))
         if _comes_up(process, record):
             return process, record
         end(process, signal.SIGQUIT)
@@ -225,9 +227,12 @@ def _free_port(wanted: int) -> int:
     raise EmbeddedServerError(message)
 
 
-def _spawn(home: Home, binaries: Binaries, who: Identity, record: Record, *, durable: bool) -> subprocess.Popen[bytes]:
+def _settings(record: Record, options: Mapping[str, str], *, durable: bool) -> dict[str, str]:
+    return {**_SETTINGS, "port": str(record.port), **({} if durable else _THROW_AWAY_SETTINGS), **options}
+
+
+def _spawn(home: Home, binaries: Binaries, who: Identity, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start ``postgres`` in a session of its own, so that Ctrl-C in our terminal does not reach it."""
-    settings = _SETTINGS | {"port": str(record.port)} | ({} if durable else _THROW_AWAY_SETTINGS)
     options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
     server = (binaries.program("postgres"), "-D", str(home.cluster), *options)
     # SIGINT is PostgreSQL's fast shutdown.

@@ -24,7 +24,7 @@ import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -127,11 +127,13 @@ def running_url(settings: Settings) -> str:
     return server.url
 
 
-def start(data_dir: Path, *, durable: bool = True, pg_bin: Path | None = None) -> EmbeddedServer:
+def start(
+    data_dir: Path, *, durable: bool = True, pg_bin: Path | None = None, options: Mapping[str, str] | None = None
+) -> EmbeddedServer:
     """Make, start or adopt the server in ``data_dir``; return when it answers.
 
     With ``durable=False`` it is a throw-away server: quick, lost in a crash, removed by ``stop()``. A server that is
-    not stopped ends with the process.
+    not stopped ends with the process. ``options`` are settings of PostgreSQL's; one that is adopted keeps its own.
 
     Raises:
         EmbeddedServerError: There are no binaries, or the directory is not ours, or the server does not come up.
@@ -140,7 +142,8 @@ def start(data_dir: Path, *, durable: bool = True, pg_bin: Path | None = None) -
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_foreign(home)
     with _locked(home):
-        return _adopt(home, durable=durable) or _make_and_start(home, durable=durable, pg_bin=pg_bin)
+        adopted = _adopt(home, durable=durable)
+        return adopted or _make_and_start(home, durable=durable, pg_bin=pg_bin, options=options or {})
 
 
 def _refuse_foreign(home: Home) -> None:
@@ -187,14 +190,14 @@ def _is_ours(record: Record, home: Home) -> bool:
         return False
 
 
-def _make_and_start(home: Home, *, durable: bool, pg_bin: Path | None) -> EmbeddedServer:
+def _make_and_start(home: Home, *, durable: bool, pg_bin: Path | None, options: Mapping[str, str]) -> EmbeddedServer:
     who = unprivileged.identity()
     chosen = unprivileged.reachable(binaries.choose(home.major(), pg_bin=pg_bin), who)
     if who.user:
         home.path.chmod(0o711)  # that user must get through to the cluster
     if not home.cluster.exists():
         cluster.make(home, chosen, who, durable=durable)
-    process, record = cluster.launch(home, chosen, who, durable=durable)
+    process, record = cluster.launch(home, chosen, who, durable=durable, options=options)
     try:
         _create_database(record)
         server = EmbeddedServer(home, record, process.pid, process, durable=durable)

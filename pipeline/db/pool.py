@@ -38,7 +38,8 @@ class Pool:
 
     def _reset(self) -> None:
         self._pid = getpid()
-        self._idle: list[Connection] = []
+        #: The one used last comes last, each with when that was.
+        self._idle: list[tuple[Connection, float]] = []
         #: One for each connection that may be handed out. Its operations are single calls of C, a semaphore's are not.
         self._free: SimpleQueue[None] = SimpleQueue()
         for _ in range(self.maxconn):
@@ -47,7 +48,7 @@ class Pool:
     def _check_fork(self) -> None:
         """Put the parent's connections aside: closing them here would end its sessions."""
         if self._pid != getpid():
-            self._inherited += self._idle
+            self._inherited += [connection for connection, _ in self._idle]
             self._reset()
 
     def getconn(self, key: object = None) -> Connection:
@@ -78,7 +79,7 @@ class Pool:
     def _pop_idle(self) -> Connection | None:
         while True:
             try:
-                connection = self._idle.pop()
+                connection, _ = self._idle.pop()
             except IndexError:
                 return None
             if not connection.closed:
@@ -100,7 +101,7 @@ class Pool:
             else:
                 if not connection.autocommit:
                     connection.autocommit = True
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
         finally:
             if connection.lent_by is self._free:  # and not handed out before a fork
                 connection.lent_by = None
@@ -125,10 +126,15 @@ class Pool:
                 self._watchdog.leave(token)
             self.putconn(connection)
 
-    def drop_idle(self) -> None:
-        """Close the connections nobody uses now."""
-        while (connection := self._pop_idle()) is not None:
-            _close(connection)
+    def drop_idle(self, unused_seconds: float = 0) -> None:
+        """Close the connections nobody uses now, nor has used for so long."""
+        with suppress(IndexError):
+            while True:
+                connection, since = self._idle.pop(0)
+                if time.monotonic() - since < unused_seconds:
+                    self._idle.insert(0, (connection, since))
+                    return
+                _close(connection)
 
     def closeall(self) -> None:
         """Close what is idle; connections in use are closed when they come back."""

@@ -10,7 +10,7 @@ from pipeline.store import cancels
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_INTERVAL_SECONDS = 2.0
+_INTERVAL_SECONDS = 10.0
 
 log = get_logger(__name__)
 
@@ -22,6 +22,7 @@ class CancelSettler:
     """
 
     interval_seconds = _INTERVAL_SECONDS
+    doers = 1
 
     def __init__(self, sql: Mapping[str, str]) -> None:
         self._sql = sql

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 _PROGRESS_SECONDS = 1.0
+#: How long a connection for sends or transactions may lie idle.
+_UNUSED_SECONDS = 10.0
 
 log = get_logger(__name__)
 
@@ -49,6 +51,7 @@ class Broker(Protocol):
     schema: str
     inbox: tuple[str, str]
     pool: Pool
+    transactions: Pool
 
     @property
     def url(self) -> str: ...
@@ -57,11 +60,23 @@ class Broker(Protocol):
     def sql(self) -> Mapping[str, str]: ...
 
 
+class Fleet(Protocol):
+    """What the caretaker needs to know of all workers."""
+
+    @property
+    def listens(self) -> bool: ...
+
+    def patience(self, doers: int) -> float: ...
+
+
 class Hub(Protocol):
     """What the caretaker needs of the hub."""
 
     @property
     def worker_id(self) -> int: ...
+
+    @property
+    def fleet(self) -> Fleet: ...
 
     def wake(self) -> None: ...
 
@@ -71,6 +86,10 @@ class Duty(Protocol):
 
     @property
     def interval_seconds(self) -> float: ...
+
+    #: So many workers of the fleet do it so often; the others leave it to them.
+    @property
+    def doers(self) -> int: ...
 
     def run(self, cursor: Any) -> None: ...
 
@@ -96,8 +115,10 @@ class Caretaker(threading.Thread):
             Partitions(broker.settings, broker.sql),
             Purger(broker.settings, broker.inbox, broker.sql),
         ]
-        self._due: dict[Duty, float] = {}
+        #: When each duty was last done, and how long it rests then.
+        self._rests: dict[Duty, tuple[float, float]] = {}
         self._connection: Connection | None = None
+        self._is_listening = False
 
     def report(self, task_id: str, percent: int, note: str) -> None:
         """Keep the latest report of a task until the next write."""
@@ -128,18 +149,37 @@ class Caretaker(threading.Thread):
 
     def _round(self) -> None:
         connection = self._connected()
+        self._choose_to_listen(connection)
         now = time.monotonic()
         if now >= self._progress_due:
             self._progress_due = now + _PROGRESS_SECONDS
             self._write_progress()
         for duty in self._duties:
-            if now >= self._due.get(duty, 0):
+            if now >= self._due(duty):
                 try:
                     with connection.cursor() as cursor:
                         duty.run(cursor)
                 finally:  # by what it has just found, and also if it failed
-                    self._due[duty] = now + duty.interval_seconds * random.uniform(0.9, 1.1)  # noqa: S311
-        self._listen(connection, min([self._progress_due, *self._due.values()]) - time.monotonic())
+                    self._rests[duty] = now, duty.interval_seconds * random.uniform(0.9, 1.1)  # noqa: S311
+        for pool in (self._broker.pool, self._broker.transactions):
+            pool.drop_idle(_UNUSED_SECONDS)
+        self._listen(connection, min([self._progress_due, *map(self._due, self._duties)]) - time.monotonic())
+
+    def _due(self, duty: Duty) -> float:
+        """When to do it again; reckoned anew each time, since those that it was left to may be gone."""
+        done_at, seconds = self._rests.get(duty, (0.0, 0.0))
+        return done_at + seconds * self._hub.fleet.patience(duty.doers)
+
+    def _choose_to_listen(self, connection: Connection) -> None:
+        """Hear wake-ups if this is one of those that shall; whoever begins to looks once, for what it missed."""
+        listens = self._broker.settings.listen and self._hub.fleet.listens
+        if listens == self._is_listening:
+            return
+        command = identifiers.SQL("LISTEN {}" if listens else "UNLISTEN {}")
+        with connection.cursor() as cursor:
+            cursor.execute(command.format(identifiers.Identifier(self._broker.schema)))
+        self._is_listening = listens
+        self._hub.wake()
 
     def _listen(self, connection: Connection, seconds: float) -> None:
         """Wait for a wake-up or the next duty. Checks for a stop twice a second."""
@@ -158,10 +198,7 @@ class Caretaker(threading.Thread):
             connection.autocommit = True
             for duty in self._duties:
                 duty.forget()
-            if settings.listen:
-                with connection.cursor() as cursor:
-                    cursor.execute(identifiers.SQL("LISTEN {}").format(identifiers.Identifier(self._broker.schema)))
-            self._hub.wake()  # what was notified before we listened
+            self._is_listening = False
         return self._connection
 
     def _disconnect(self) -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _INTERVAL_SECONDS = 1.0
+#: As long as nothing was parked anywhere when it was last looked.
+_IDLE_SECONDS = 2.0
 #: How soon to go on if there are more gates.
 _AGAIN_SECONDS = 0.1
 _LIMIT = 500
@@ -21,14 +23,19 @@ class GateSweeper:
     Who frees a slot lets the next task go on by itself. Rates and the ends of pauses come without anybody's doing.
     """
 
+    doers = 1
+
     def __init__(self, sql: Mapping[str, str]) -> None:
         self._sql = sql
         self._after: str | None = None
+        self._is_needed = True
 
     @property
     def interval_seconds(self) -> float:
-        """Every second; at once again while there are more gates."""
-        return _INTERVAL_SECONDS if self._after is None else _AGAIN_SECONDS
+        """Every second while something is parked; at once again while there are more gates."""
+        if self._after is not None:
+            return _AGAIN_SECONDS
+        return _INTERVAL_SECONDS if self._is_needed else _IDLE_SECONDS
 
     def forget(self) -> None:
         """Begin with the first gate."""
@@ -36,4 +43,4 @@ class GateSweeper:
 
     def run(self, cursor: Any) -> None:
         """Look at some of them."""
-        self._after = gates.sweep(self._sql, cursor, self._after, _LIMIT)
+        self._after, self._is_needed = gates.sweep(self._sql, cursor, self._after, _LIMIT)

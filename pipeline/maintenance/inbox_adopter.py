@@ -37,6 +37,8 @@ log = get_logger(__name__)
 class InboxAdopter:
     """Moves rows of the inbox into our store; off while there is no inbox."""
 
+    doers = 1
+
     def __init__(self, where: tuple[str, str], sql: Mapping[str, str]) -> None:
         self._where = where
         self._sql = sql

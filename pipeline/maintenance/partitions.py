@@ -33,6 +33,8 @@ log = get_logger(__name__)
 class Partitions:
     """Keeps the weekly partitions in order."""
 
+    doers = 1
+
     def __init__(self, settings: Settings, sql: Mapping[str, str]) -> None:
         self._retention_days = settings.retention_days
         self._sql = sql

@@ -26,6 +26,8 @@ log = get_logger(__name__)
 class Purger:
     """Deletes ended workers, expired results and counters, and what belonged to tasks that are gone."""
 
+    doers = 1
+
     def __init__(self, settings: Settings, where: tuple[str, str], sql: Mapping[str, str]) -> None:
         self._retention_days = settings.retention_days
         self._inbox = where

@@ -46,6 +46,9 @@ class _Sighting:
 class Rescuer:
     """Watches the beats of all workers and rescues what the dead ones held."""
 
+    #: If one of them dies, others have watched it.
+    doers = 4
+
     def __init__(self, settings: Settings, sql: Mapping[str, str], own_id: Callable[[], int]) -> None:
         self._lease_seconds = settings.lease_seconds
         self._max_losses = settings.max_losses
@@ -58,8 +61,8 @@ class Rescuer:
 
     @property
     def interval_seconds(self) -> float:
-        """Often while there are few workers, less often each in a large fleet."""
-        return max(self._lease_seconds / 30, 0.1) * max(1.0, len(self._seen) / 8)
+        """Some ten times in a lease; less often while there is nobody to watch."""
+        return max(self._lease_seconds / (10 if len(self._seen) > 1 else 5), 0.1)
 
     def forget(self) -> None:
         """Start watching anew: the database session was interrupted, so nothing seen before it counts."""

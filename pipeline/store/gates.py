@@ -25,11 +25,15 @@ class GateRow:
     resume_at: datetime | None
 
 
-def sweep(sql: Mapping[str, str], cursor: Cursor, after: str | None, limit: int) -> str | None:
-    """Let go what may pass at some gates after one; return the last of them, None when there are no more."""
+def sweep(sql: Mapping[str, str], cursor: Cursor, after: str | None, limit: int) -> tuple[str | None, bool]:
+    """Let go what may pass at some gates after one.
+
+    Returns:
+        The last of them, None when there are no more; and whether anything was parked anywhere.
+    """
     cursor.execute(sql["sweep_gates"], {"after": after, "limit": limit})
-    value: str | None = _value(cursor)
-    return value
+    last, was_needed = cursor.fetchall()[0]
+    return last, was_needed
 
 
 def pause(

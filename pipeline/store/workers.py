@@ -22,6 +22,18 @@ class WatchedWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a worker stands among all that beat; alone, unless told otherwise."""
+
+    #: Workers that were registered before it.
+    older: int = 0
+    #: Other workers of the same queues that could begin a task now.
+    others_free: int = 0
+    #: Those of them that were registered before it.
+    older_free: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """What a lane's number means."""
 
@@ -51,19 +63,24 @@ def register_backend(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> 
 
 
 def beat(
-    sql: Mapping[str, str], cursor: Cursor, worker_id: int, running: Mapping[int, float] | None, queues: Iterable[str]
-) -> str | None:
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    worker_id: int,
+    running: Mapping[int, float] | None,
+    queues: Iterable[str],
+    fresh_seconds: float,
+) -> tuple[str | None, Standing]:
     """Tell that the worker lives and what has begun in it (task id: seconds ago); None for what its master tells.
 
     Returns:
-        ``alive``, or ``draining`` if it shall claim nothing more; None if it was declared dead.
+        ``alive``, or ``draining`` if it shall claim nothing more; None if it was declared dead. And where it stands
+        among those that have beaten within ``fresh_seconds``.
     """
     ids, seconds = (None, None) if running is None else (list(running), list(running.values()))
-    cursor.execute(
-        sql["beat_worker"], {"worker": worker_id, "running": ids, "seconds": seconds, "queues": list(queues)}
-    )
-    value: str | None = _value(cursor)
-    return value
+    row = {"worker": worker_id, "running": ids, "seconds": seconds, "queues": list(queues)}
+    cursor.execute(sql["beat_worker"], row | {"fresh_ms": fresh_seconds * 1000})
+    told, *standing = cursor.fetchall()[0]
+    return told, Standing(*standing)
 
 
 def tell_running(sql: Mapping[str, str], cursor: Cursor, running: Mapping[int, Mapping[int, float]]) -> None:

@@ -40,8 +40,8 @@ _LOOK_SECONDS = 0.5
 _STOPPING_LOOK_SECONDS = 0.05
 #: How long threads that have nothing to do, or do not listen, are waited for in the end.
 _LAST_MS = 500
-#: How often an idle thread looks whether it shall stop.
-_IDLE_MS = 250
+#: How often an idle thread looks whether it shall pause; when it shall stop it is told.
+_IDLE_MS = 1000
 
 log = get_logger("pipeline.supervisor.child")  # run as a program, its name would be __main__
 
@@ -195,6 +195,9 @@ def _stop(broker: PostgresBroker, worker: dramatiq.Worker, signals: Signals) -> 
         if settings.notice_seconds < settings.stop_seconds and broker.interrupter.shut_down(task):
             log.info("task.shut_down", task_id=task.task_id, run=task.run)
     _wait_until_idle(broker, signals, began + settings.stop_seconds)
+    for thread in worker.workers:
+        thread.stop()
+        worker.work_queue.knock()  # type: ignore[attr-defined]  # the engine's RunQueue
     worker.stop(timeout=_LAST_MS)
 
 

@@ -340,6 +340,10 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END $$;
 
+-- Whether any task is parked at any gate.
+CREATE OR REPLACE FUNCTION has_parked_v1() RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$ SELECT EXISTS (SELECT FROM parked) $$;
+
 -- Look at gates where something is parked, p_limit of them, from the one after p_after: let go what may, some thousand tasks
 -- at most. Returns after which gate to go on, NULL when there are no more.
 CREATE OR REPLACE FUNCTION sweep_gates_v1(p_after text, p_limit int) RETURNS text

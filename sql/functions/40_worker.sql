@@ -39,6 +39,20 @@ BEGIN
     RETURN v_told;
 END $$;
 
+-- Where a worker stands among all that have beaten in the last p_fresh_ms: how many were registered before it; how many
+-- others of the same queues have a thread for one more task, as far as is known, and how many of these before it.
+CREATE OR REPLACE FUNCTION standing_v1(
+    p_worker bigint, p_queues text[], p_fresh_ms float8, OUT older int, OUT others_free int, OUT older_free int
+)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    SELECT count(*) FILTER (WHERE o.is_older), count(*) FILTER (WHERE o.is_free), count(*) FILTER (WHERE o.is_free AND o.is_older)
+      FROM (SELECT w.worker_id < p_worker AS is_older,
+                   w.queues = p_queues AND w.drain_at IS NULL AND cardinality(w.running) < w.threads AS is_free
+              FROM worker w
+             WHERE w.worker_id <> p_worker AND w.state = 'a'
+               AND w.beat_at > clock_timestamp() - p_fresh_ms * interval '1 ms') o
+$$;
+
 -- Tell what runs in several workers, as their master sees it: [{"worker": …, "ids": […], "seconds": […]}, …]
 CREATE OR REPLACE FUNCTION tell_running_v1(p_runs json) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
@@ -175,11 +189,13 @@ END $$;
 -- A worker whose row was deleted by hand is listed by what it claimed, with a beat that stands still.
 CREATE OR REPLACE FUNCTION watch_workers_v1() RETURNS TABLE (worker_id bigint, beat bigint, sessions int)
 LANGUAGE sql STABLE SET search_path = :"schema", pg_temp AS $$
-    SELECT w.worker_id, w.beat,
-           (SELECT count(*)::int FROM pg_stat_activity s
-             WHERE s.pid = ANY (ARRAY(SELECT split_part(b, '@', 1)::int FROM unnest(w.backends) b))
-               AND coalesce(s.pid || '@' || extract(epoch FROM s.backend_start)::text = ANY (w.backends), true))
-      FROM worker w WHERE w.state = 'a'
+    SELECT w.worker_id, w.beat, count(DISTINCT s.pid)::int
+      FROM worker w
+      LEFT JOIN LATERAL unnest(w.backends) AS b(backend) ON true
+      LEFT JOIN pg_stat_activity s ON s.pid = split_part(b.backend, '@', 1)::int
+                                  AND coalesce(s.pid || '@' || extract(epoch FROM s.backend_start)::text = b.backend, true)
+     WHERE w.state = 'a'
+     GROUP BY w.worker_id, w.beat
      UNION ALL
     SELECT DISTINCT c.worker_id, -1::bigint, 0
       FROM claim c WHERE NOT EXISTS (SELECT FROM worker w WHERE w.worker_id = c.worker_id)

@@ -1,8 +1,9 @@
 -- Gates and the shares of queues.
 
 -- name: sweep_gates
--- Let go what is parked at some gates and may pass; the last one looked at, NULL when there are no more.
-SELECT :"schema".sweep_gates_v1(%(after)s, %(limit)s)
+-- Let go what is parked at some gates and may pass; the last one looked at, NULL when there are no more. And whether
+-- anything was parked before.
+SELECT :"schema".sweep_gates_v1(%(after)s, %(limit)s), :"schema".has_parked_v1()
 
 -- name: pause_gate
 -- Let no task pass a gate; false if there is no such gate.

@@ -68,6 +68,17 @@ def pulse(side: str, count: str) -> None:
         rest.wait(0.005)
 
 
+def stream(side: str, schedule: str) -> None:
+    """Send ``count@rate``: so many tasks at so many a second, each with the time; print the rate that was kept."""
+    module = importlib.import_module(f"tests.benchmarks.{side}")
+    count, rate = (float(part) for part in schedule.split("@"))
+    rest, started = threading.Event(), time.monotonic()
+    for number in range(int(count)):
+        rest.wait(max(started + number / rate - time.monotonic(), 0))
+        module.timed.send(time.monotonic())
+    print(count / (time.monotonic() - started))
+
+
 if __name__ == "__main__":
     logs.configure(get_settings())
     globals()[sys.argv[1]](*sys.argv[2:])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pipeline
 from tests.benchmarks.counter import Counter
 
-path = os.environ.get("BENCH_COUNTER")
-counter = Counter(Path(path)) if path else None
+path, directory = os.environ.get("BENCH_COUNTER"), os.environ.get("BENCH_COUNTERS")
+counter = Counter(Path(path)) if path else Counter.create(Path(directory) / str(os.getpid())) if directory else None
 broker = pipeline.get_broker()
 
 

@@ -90,14 +90,14 @@ def test_a_task_committed_between_an_empty_look_and_the_wait_starts_within_the_p
     looked, go = Event(), Event()
     with working(broker):
         hub = broker.hub
-        real = hub._wait
+        real = hub._inbox.wait
 
         def pause(seconds: float) -> object:
             looked.set()
             assert go.wait(10)
             return real(seconds)
 
-        monkeypatch.setattr(hub, "_wait", pause)
+        monkeypatch.setattr(hub._inbox, "wait", pause)
         assert looked.wait(5)
         sent = noop.send()
         go.set()
