@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 import dramatiq
 from dramatiq.worker import _WorkerThread
 
+import pipeline
 from pipeline import PostgresBroker
 from pipeline.broker.board import Board
 from pipeline.broker.claimed import as_proxy
@@ -44,7 +45,7 @@ _MORE = 4
 def declared(broker: PostgresBroker) -> dramatiq.Actor[..., Any]:
     """Declare the actor that does nothing."""
 
-    @dramatiq.actor(queue_name="bench", broker=broker)
+    @pipeline.actor(queue_name="bench", broker=broker)
     def noop(number: int, text: str) -> None:
         """Do nothing."""
 

@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 import pipeline
 from pipeline import PostgresBroker
+from pipeline.broker.fleet import Fleet
 from pipeline.broker.identity import Identity
 from pipeline.broker.outcome import as_arguments
 from pipeline.db.dsn import Dsn
@@ -89,7 +90,7 @@ def _in_session(broker: PostgresBroker, noop: Any, relay: Relay) -> int:
 
 
 def _exchanges(broker: PostgresBroker, relay: Relay) -> dict[str, float]:
-    identity = Identity(broker, 8)
+    identity = Identity(broker, 8, Fleet(broker.settings))
     identity.connect([])
     arguments = as_arguments([]) | {"done_claims": "{}", "queues": ["bench"], "want": 1}
     arguments |= {"floor_lanes": None, "floors": None, "turn": None}
@@ -112,7 +113,7 @@ def _transactional(broker: PostgresBroker, relay: Relay) -> dict[str, float]:
     broker.send_many([book.message(number) for number in range(_TASKS)])
     with working(broker, threads=2, queues={"owned"}):
         broker.join("owned", timeout=30_000)
-    owned = [each for each in relay.conversations[before:] if each.says("conclude_v1")]
+    owned = [each for each in relay.conversations[before:] if each.says("seal_v1")]
     trips = sum(each.round_trips - _registrations(each) for each in owned)
     commits = sum(each.transactions - _registrations(each) for each in owned)
     return {"transactional task: round trips": trips / _TASKS, "transactional task: commits": commits / _TASKS}

@@ -18,8 +18,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from pipeline import PostgresBroker
+from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.claimed import as_proxy
-from pipeline.broker.messages import as_json
 from pipeline.broker.outcome import Conclusion, as_arguments, concluded
 from pipeline.context import Capture, StoredResult
 from pipeline.states import Outcome
@@ -82,16 +82,17 @@ class Bench:
 
     def fill(self, count: int) -> None:
         with self._connection.cursor() as cursor:
-            tasks.enqueue_many(self._broker.sql, cursor, self._many(count))
+            self._many(count).write(self._broker.sql, cursor)
 
     def send(self) -> Volume:
         with self._explained() as cursor:
-            tasks.enqueue(self._broker.sql, cursor, self._broker.encoded(self._noop.message(1, TEXT)))
+            new = self._broker.encoded(self._noop.message(1, TEXT))
+            tasks.enqueue(self._broker.sql, cursor, new, mode=mode_of([new], None))
             return cursor.volume
 
     def send_many(self) -> Volume:
         with self._explained() as cursor:
-            tasks.enqueue_many(self._broker.sql, cursor, self._many(_MANY))
+            self._many(_MANY).write(self._broker.sql, cursor)
             return cursor.volume
 
     def exchange(self, batch: Sequence[Conclusion], want: int, cursor: Any = None) -> Volume:
@@ -131,7 +132,8 @@ class Bench:
         proxy = conclusion.proxy
         run = {"worker": self.worker, "task_id": proxy.id, "run": proxy.run, "attempt": 1, "lane": proxy.lane_id}
         with self._explained() as cursor:
-            tasks.conclude(self._broker.sql, cursor, outcome="s", started=1.0, extra=None, **run)
+            fate = {"outcome": Outcome.SUCCEEDED, "ttl": _RESULT_MS, "extra": None, "started": 1.0}
+            cursor.execute(tasks.sealing(self._broker.sql, cursor, **fate, **run))
             spent = cursor.volume
         with self._connection.cursor() as cursor:
             cursor.execute("DELETE FROM pipeline.claim")
@@ -158,8 +160,8 @@ class Bench:
         with self._connection.cursor() as cursor:
             workers.end(self._broker.sql, cursor, self.worker)
 
-    def _many(self, count: int) -> str:
-        return as_json([self._broker.encoded(self._noop.message(number, TEXT)) for number in range(count)])
+    def _many(self, count: int) -> Bulk:
+        return Bulk([self._broker.encoded(self._noop.message(number, TEXT)) for number in range(count)])
 
     def _explained(self) -> Any:
         return self._connection.cursor(cursor_factory=ExplainedCursor)

@@ -135,14 +135,14 @@ def test_a_wake_up_is_one_look(database_url: str, db: Session) -> None:
     with global_broker(PostgresBroker(settings=settings)) as broker, working(broker):
         hub, waits, has_waited = broker.hub, list[float](), Event()
         eventually(lambda: hub._poll_seconds >= 1)
-        real = hub._wait
+        real = hub._inbox.wait
 
         def wait(seconds: float) -> object:
             waits.append(seconds)
             has_waited.set()
             return real(seconds)
 
-        hub._wait = wait  # type: ignore[method-assign]
+        hub._inbox.wait = wait  # type: ignore[method-assign]
         hub.wake()
         assert has_waited.wait(5)
 
