@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     Write = Callable[[Cursor, list["NewTask"]], Standing]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewTask:
-    """A message made ready for the store: encoded, checked, its lane known to exist."""
+    """A message made ready for the store: encoded, checked, its lane known to exist.
+
+    Nobody changes one; it is not frozen, since that makes the making of one three times as dear.
+    """
 
     message_id: str
     queue: str

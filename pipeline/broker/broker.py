@@ -292,17 +292,17 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         """Call the hooks of a signal, after what the engine itself does at it."""
         if signal == "process_message":
             self.runner.begin(args[0])
-        elif signal in {"ack", "nack"}:
+            self._hooks.before_process(args[0])
+            self.runner.refuse_doomed(args[0])
+            return
+        if signal in {"ack", "nack"}:
             self.interrupter.end_if_running()
         self._hooks.call_before(signal, *args, **kwargs)
-        if signal == "process_message":
-            self.runner.refuse_doomed(args[0])
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call the hooks of a signal; those that end a run have its outcome captured."""
         if signal == "process_message":
-            proxy = args[0]
-            self.runner.finish(proxy, kwargs.get("result"), kwargs.get("exception"), self._after_process(proxy))
+            self.runner.finish(args[0], kwargs.get("result"), kwargs.get("exception"), self._hooks.after_process)
         elif signal == "skip_message":
             self.runner.skip(args[0], lambda: self._hooks.call_after(signal, *args))
         elif signal == "nack":
@@ -310,11 +310,6 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             self.hub.put(args[0])
         else:
             self._hooks.call_after(signal, *args, **kwargs)
-
-    def _after_process(self, proxy: Any) -> Callable[[Any, BaseException | None], None]:
-        return lambda result, error: self._hooks.call_after(
-            "process_message", proxy, **({"result": result} if error is None else {"exception": error})
-        )
 
     def emit_point(self, name: str, proxy: Any) -> None:
         """Tell a test that a run has come to a point where a crash is interesting."""

@@ -25,6 +25,17 @@ class TaskProxy(MessageProxy):
     The message's fields are copied, since the base class finds each by a failed attribute lookup.
     """
 
+    started_at: float | None = None
+    thread: threading.Thread | None = None
+    #: Where the run stands on the board, if it does.
+    slot: int | None = None
+    task: CurrentTask | None = None
+    conclusion: Conclusion | None = None
+    #: Somebody asked the task to end.
+    is_cancelled = False
+    #: The run was concluded elsewhere: by the transaction of its actor, or by a rescue.
+    is_settled = False
+
     def __init__(  # noqa: PLR0913 - one per column of the claim
         self,
         message: Message[Any],
@@ -60,16 +71,6 @@ class TaskProxy(MessageProxy):
         self.losses = losses
         #: The dramatiq-pg inbox (schema, prefix) at which the result is awaited, for an adopted task.
         self.inbox = inbox
-        self.started_at: float | None = None
-        self.thread: threading.Thread | None = None
-        #: Where the run stands on the board, if it does.
-        self.slot: int | None = None
-        self.task: CurrentTask | None = None
-        self.conclusion: Conclusion | None = None
-        #: Somebody asked the task to end.
-        self.is_cancelled = False
-        #: The run was concluded elsewhere: by the transaction of its actor, or by a rescue.
-        self.is_settled = False
 
     __hash__ = object.__hash__
 

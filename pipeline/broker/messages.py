@@ -29,7 +29,7 @@ _ADOPTED = '{"answer":true,'
 _scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed does not know it
 
 #: As Dramatiq's own encoder writes it, without making a new one for each message.
-_dump = json.JSONEncoder(separators=(",", ":")).encode
+_encoder = json.JSONEncoder(separators=(",", ":"))
 
 #: JSON text that may hold what Python writes and PostgreSQL refuses: NUL, half of a surrogate pair, NaN, Infinity.
 _SUSPICIOUS = re.compile(r"\\u0000|\\u[dD][89a-fA-F]|NaN|Infinity")
@@ -83,7 +83,7 @@ def encode_json(value: Any, *, what: str, limit_bytes: int, encoder: Encoder | N
     encoder = encoder or get_encoder()
     try:
         if type(encoder) is JSONEncoder:
-            text = _dump(value)  # nothing but ASCII
+            text = _encoder.encode(value)  # nothing but ASCII
             size = len(text)
         else:
             encoded = encoder.encode(value)

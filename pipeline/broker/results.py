@@ -95,6 +95,14 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
         encoder = self._own_encoder or get_encoder()
         return self.unwrap_result(None if text is None else encoder.decode(text.encode("utf-8")))
 
+    def store_result(self, message: Message[Any], result: Any, ttl: int) -> None:
+        """Keep a result."""
+        task = getattr(message, "task", None)
+        if result is None and task is not None and task.capture is not None:
+            task.capture.result = StoredResult(None, int(ttl))  # as _store does, for most results
+        else:
+            super().store_result(message, result, ttl)
+
     def store_exception(self, message: Message[Any], exception: BaseException, ttl: int) -> None:
         """Keep a failure, whatever its text holds; of a very long one the beginning."""
         # Dramatiq asks an exception for its name and its text.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.broker.broker import PostgresBroker
     from pipeline.broker.consumer import TaskProxy
 
-    Hooks = Callable[[Any, BaseException | None], None]
+    Hooks = Callable[[TaskProxy, Any, BaseException | None], None]
 
 log = get_logger(__name__)
 
@@ -149,14 +149,14 @@ class Runner:
     ) -> None:
         if error is not None:
             _roll_back(task)
-        capture, error = self._capture(task, result, error, hooks)
+        capture, error = self._capture(proxy, task, result, error, hooks)
         if error is not None:
             proxy.stuff_exception(error)  # what Results will store may have come up only now
         if error is None and task.transaction is not None:
             error = self._commit(proxy, task, capture)
             if error is not None:
                 proxy.stuff_exception(error)
-                capture, error = self._capture(task, None, error, hooks)
+                capture, error = self._capture(proxy, task, None, error, hooks)
         if not proxy.is_settled:
             proxy.conclusion = self._conclude(proxy, capture, error)
 
@@ -183,21 +183,21 @@ class Runner:
         return proxy.task
 
     def _capture(
-        self, task: CurrentTask, result: Any, error: BaseException | None, hooks: Hooks
+        self, proxy: TaskProxy, task: CurrentTask, result: Any, error: BaseException | None, hooks: Hooks
     ) -> tuple[Capture, BaseException | None]:
         """Run the hooks; if what they ask for cannot be written, run them again with that as the task's error."""
         if error is None and task.transaction is not None:
             error = _flush(task)
         capture = task.capture = Capture()  # as capturing() does it, which costs more than all of this
         try:
-            hooks(result, error)
+            hooks(proxy, result, error)
         finally:
             task.capture = None
         if error is None and capture.error is not None:
             error = capture.error
             _roll_back(task)
             with capturing(task) as capture:
-                hooks(None, error)
+                hooks(proxy, None, error)
         if error is None and capture.next_run is None:
             capture.next_run = task.next_run
         if isinstance(error, Shutdown):

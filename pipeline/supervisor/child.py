@@ -31,6 +31,7 @@ from pipeline.broker.broker import PostgresBroker
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.logger import get_logger
 from pipeline.settings import get_settings
+from pipeline.supervisor import collector
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan, split_queues
 from pipeline.supervisor.report import Reporter
 from pipeline.supervisor.signals import REQUESTS, STOP, STOP_SET, Signals
@@ -74,6 +75,7 @@ def main(
             sys.exit(EXIT_UNUSABLE)
         os.set_inheritable(board, False)
         broker.runner.show_on(Board(board))
+        collector.relax()
         sys.exit(_work(broker, plan, signals, Reporter(report)))
 
 

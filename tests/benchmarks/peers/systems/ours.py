@@ -11,6 +11,7 @@ import pipeline
 from pipeline import logs
 from pipeline.db import migrate
 from pipeline.settings import get_settings
+from pipeline.supervisor import collector
 from tests.benchmarks.peers.tally import TALLY
 
 logs.configure(get_settings())
@@ -45,6 +46,7 @@ def send_timed(sent_at: float) -> None:
 
 
 def work(is_over: threading.Event) -> None:
+    collector.relax()  # as each process of ``pipeline worker`` does
     worker = dramatiq.Worker(broker, worker_threads=int(os.environ["BENCH_THREADS"]))
     worker.start()
     is_over.wait()
