@@ -20,6 +20,8 @@ _LISTENERS = 3
 #: By what part each further process stretches the pauses of all: together they look the more often the more they are.
 _STRETCH = 0.2
 _SHORTEST_SECONDS = 0.001
+#: Where a NOTIFY wakes: as long as a process that sends all the time takes from one to the next.
+_SHORTEST_LISTENING_SECONDS = 0.005
 
 
 class Fleet:
@@ -41,7 +43,8 @@ class Fleet:
     def shortest_pause(self) -> float:
         """Seconds to the first look after some work; in a large fleet somebody else looks all the time."""
         free = 1 + self._standing.others_free
-        return _SHORTEST_SECONDS * (1 if free <= _FEW else free)
+        shortest = _SHORTEST_LISTENING_SECONDS if self._settings.listen else _SHORTEST_SECONDS
+        return max(shortest, 0 if free <= _FEW else _SHORTEST_SECONDS * free)
 
     @property
     def longest_pause(self) -> float:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dramatiq.middleware import AgeLimit, Callbacks, GroupCallbacks, Middleware, MiddlewareError, Pipelines
 from dramatiq.results import Results
 
-from pipeline import middleware as ours
 from pipeline.errors import ConfigurationError
+from pipeline.middleware import group_callbacks, pipelines, retries, shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +26,10 @@ _ESSENTIAL = (Callbacks, GroupCallbacks, Pipelines, Results)
 _IDLE: Mapping[type, Callable[[Any, Mapping[str, Any]], bool]] = {
     AgeLimit: lambda middleware, options: not options.get("max_age", middleware.max_age),
     Callbacks: lambda _, options: not options.get("on_success"),
-    ours.GroupCallbacks: lambda *_: True,
-    ours.Pipelines: lambda *_: True,
-    ours.Retries: lambda *_: True,
-    ours.ShutdownNotifications: lambda *_: True,
+    group_callbacks.GroupCallbacks: lambda *_: True,
+    pipelines.Pipelines: lambda *_: True,
+    retries.Retries: lambda *_: True,
+    shutdown.ShutdownNotifications: lambda *_: True,
 }
 
 _FAILURE = "Unexpected failure in %s of %r."

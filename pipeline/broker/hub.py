@@ -24,7 +24,7 @@ from pipeline.broker.fleet import Fleet
 from pipeline.broker.floors import Floors
 from pipeline.broker.handover import Handover
 from pipeline.broker.identity import Identity
-from pipeline.broker.outcome import Conclusion, as_arguments, given_back, lost, refused
+from pipeline.broker.outcome import Conclusion, as_arguments, given_back, lost, may_be_of_one, refused
 from pipeline.broker.pace import Pace, Turns
 from pipeline.broker.solitary import Solitary
 from pipeline.broker.thread_watch import ThreadWatch
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 #: Outcomes written in one statement, at most.
 _BATCH = 1000
 _TICK_SECONDS = 1.0
-#: SQLSTATE classes that one row of a batch can cause: data, constraints, limits.
-_POISON_CLASSES = frozenset({"22", "23", "54"})
 
 log = get_logger(__name__)
 
@@ -196,6 +194,8 @@ class Hub(threading.Thread):
         claimed = 0
         if batch or want > 0 or (self._claims.done and (now >= self._next_tick or not self._held)):
             claimed = self._exchange(batch, want)
+        if batch and 0 < claimed < want:  # all that waited
+            self._is_finishing.wait(self._pace.pause(now))
         self._attend_solitary()
         if now >= self._next_beat:
             self._beat()
@@ -264,7 +264,7 @@ class Hub(threading.Thread):
         try:
             rows = self._call_exchange(batch, want, done)
         except psycopg2.Error as error:
-            if batch and ((error.pgcode or "")[:2] in _POISON_CLASSES or error.pgcode == LOCK_NOT_AVAILABLE):
+            if batch and may_be_of_one(error):
                 self._isolate(batch, error)
                 return 0
             self._pending.extendleft(reversed(batch))

@@ -13,6 +13,7 @@ import psycopg2
 from pipeline.broker.limits import limits_of
 from pipeline.broker.sender import is_transient
 from pipeline.db import migrate
+from pipeline.db.connection import is_direct
 from pipeline.errors import LeaseLost
 from pipeline.logger import get_logger
 from pipeline.store import cancels, workers
@@ -43,6 +44,8 @@ class Identity:
         self._threads = threads
         self._fleet = fleet
         self._connection: Connection | None = None
+        #: Whether the connection's session has the exchange parsed and planned.
+        self._is_prepared = False
         #: 0 while we are nobody.
         self.worker_id = 0
         self._session = 0
@@ -68,9 +71,18 @@ class Identity:
                 self._resume(known_claims)
             else:
                 self._register()
+            self._prepare()
         except BaseException:
             self.disconnect()  # or the next exchange would go out on a session that was never begun
             raise
+
+    def _prepare(self) -> None:
+        """Spare each exchange a fifth of its cost, where no pooler hands the next one to another session."""
+        self._is_prepared = False
+        if self._broker.settings.listen and self._connection is not None and is_direct(self._connection):
+            with self._cursor() as cursor:
+                workers.prepare_exchange(self._broker.sql, cursor)
+            self._is_prepared = True
 
     def _resume(self, known_claims: Iterable[int]) -> None:
         for pool in (self._broker.pool, self._broker.transactions):
@@ -116,7 +128,7 @@ class Identity:
         who = {"worker": self.worker_id, "session": self._session}
         try:
             with self._cursor() as cursor:
-                return workers.exchange(self._broker.sql, cursor, arguments | who)
+                return workers.exchange(self._broker.sql, cursor, arguments | who, is_prepared=self._is_prepared)
         except psycopg2.Error as error:
             if error.pgcode == _LEASE_LOST:
                 raise LeaseLost from error

@@ -9,8 +9,10 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from dramatiq.errors import Retry
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
+from psycopg2.errorcodes import LOCK_NOT_AVAILABLE
 
 from pipeline.broker.keys import holds_keys
 from pipeline.broker.messages import as_json, encode_json
@@ -29,6 +31,8 @@ _TRACEBACK_CHARACTERS = 16_384
 _MESSAGE_CHARACTERS = 2_000
 #: The message option that a run finds whose predecessor was killed: it ends with that error and does not start.
 VERDICT_TIME_LIMIT = "time_limit"
+#: SQLSTATE classes that one row of a batch can cause: data, constraints, limits.
+_POISON_CLASSES = frozenset({"22", "23", "54"})
 #: Exceptions that say by themselves why a run ended.
 _REASONS = {
     TimeLimitExceeded: "time_limit",
@@ -98,6 +102,11 @@ def refused(proxy: TaskProxy, error: Exception) -> Conclusion:
     conclusion.extra = encode_extra(None, describe(error, "refused"), proxy, holds_keys_perhaps=True)
     conclusion.has_follow = True
     return conclusion
+
+
+def may_be_of_one(error: psycopg2.Error) -> bool:
+    """Tell whether one outcome of a batch may be what PostgreSQL refused: for its data, or a row that is locked."""
+    return (error.pgcode or "")[:2] in _POISON_CLASSES or error.pgcode == LOCK_NOT_AVAILABLE
 
 
 def encode_extra(

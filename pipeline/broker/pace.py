@@ -1,5 +1,6 @@
 """How many tasks a worker process holds at a time, and from where it takes them first."""
 
+import math
 import time
 
 #: Tasks held in memory while they are tiny, at most.
@@ -10,6 +11,11 @@ _TINY_SECONDS = 0.005
 #: other processes may have nothing to do. Wide apart: the mean time of tiny tasks goes up and down.
 _AHEAD_SECONDS = 0.05
 _TOO_FAR_SECONDS = 0.3
+#: A stream is so many tasks within so many seconds. In it exchanges begin so far apart: one costs as much for one task
+#: as for ten, and commits of workers hold up those of senders, since a disk does one at a time.
+_STREAM_TASKS = 15
+_STREAM_SECONDS = 0.05
+_APART_SECONDS = 0.008
 #: Before every priority.
 _FIRST = -32769
 #: Unstarted tasks go back if they have waited this long and no thread has come free meanwhile.
@@ -24,7 +30,9 @@ class Pace:
         self._prefetch = 0
         self._mean_seconds = 1.0
         self.ended_runs = 0
-        self._last_end = self._waiting_since = time.monotonic()
+        self._last_end = self._waiting_since = self._claimed_at = time.monotonic()
+        #: Tasks claimed lately, each of which counts less as time goes by.
+        self._recent = 0.0
 
     def target(self) -> int:
         """Tell how many tasks to hold, running ones included."""
@@ -52,12 +60,21 @@ class Pace:
             want: How many it asked for.
             held: How many there were before.
         """
+        now = time.monotonic()
+        self._recent = self._recent * math.exp((self._claimed_at - now) / _STREAM_SECONDS) + count
+        self._claimed_at = now
         if held <= self._threads:
-            self._waiting_since = time.monotonic()
+            self._waiting_since = now
         if self._mean_seconds > _TINY_SECONDS:
             self._prefetch = 0
         elif count == want:
             self._prefetch = min(_MOST_PREFETCHED, max(2 * self._prefetch, self._threads), self._room(_AHEAD_SECONDS))
+
+    def pause(self, began_at: float) -> float:
+        """Tell how many seconds the next exchange should wait, if the last one began then and left nothing behind."""
+        if self._recent < _STREAM_TASKS:
+            return 0.0
+        return max(0.0, began_at + _APART_SECONDS - time.monotonic())
 
     def is_stalled(self, held: int) -> bool:
         """Tell whether tasks wait here behind slow ones: nothing ends, or they take longer than it seemed."""

@@ -5,6 +5,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from pipeline.db.dsn import Dsn
 from pipeline.db.owned import OwnableConnection
@@ -72,3 +73,13 @@ def _try_to_connect(url: str, within: float, answers: SimpleQueue[PipelineError 
 def _without_password(text: str, dsn: Dsn) -> str:
     text = " ".join(text.split())
     return text.replace(dsn.password, "***") if dsn.password else text
+
+
+def is_direct(connection: Connection) -> bool:
+    """Tell whether a connection ends at the server itself, so that its next statement meets the same session.
+
+    A pooler has its own number to cancel by, which is not that of the server's process.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return bool(cursor.fetchone() == (connection.info.backend_pid,))

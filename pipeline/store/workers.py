@@ -106,9 +106,16 @@ def drain(
     return dict(cursor.fetchall())
 
 
-def exchange(sql: Mapping[str, str], cursor: Cursor, arguments: Mapping[str, Any]) -> list[Any]:
+def prepare_exchange(sql: Mapping[str, str], cursor: Cursor) -> None:
+    """Let the cursor's session parse and plan exchanges once."""
+    cursor.execute(sql["prepare_exchange"])
+
+
+def exchange(
+    sql: Mapping[str, str], cursor: Cursor, arguments: Mapping[str, Any], *, is_prepared: bool = False
+) -> list[Any]:
     """Write a batch of outcomes and claim; return the header row and one row per claimed run, see ``exchange_v1``."""
-    cursor.execute(sql["exchange"], arguments)
+    cursor.execute(sql["execute_exchange" if is_prepared else "exchange"], arguments)
     rows: list[Any] = cursor.fetchall()
     return rows
 

@@ -1,8 +1,7 @@
 """Python's garbage collector in a process that does nothing but run tasks.
 
 Each task makes some twenty objects that the collector looks at and that never need it, since they are let go one after
-the other; with its defaults it takes a tenth of the time of a drain. Cycles of the actors' own are still found, a little
-later.
+the other; with its defaults it takes a tenth of the time of a drain. Cycles that actors make are found a little later.
 """
 
 import gc

@@ -25,6 +25,19 @@ SELECT * FROM :"schema".exchange_v1(
     %(worker)s, %(session)s, %(ids)s, %(runs)s, %(outcomes)s, %(attempts)s, %(lanes)s, %(started)s, %(finished)s,
     %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s, %(turn)s, %(ttls)s)
 
+-- name: prepare_exchange
+-- Let this session parse and plan an exchange once.
+PREPARE exchange_v1 (
+    bigint, int, bigint[], int[], "char"[], int[], int[], float8[], float8[], float8[], json, boolean, bigint[], text[], int, int[],
+    float8[], int, bigint[]) AS
+SELECT * FROM :"schema".exchange_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+
+-- name: execute_exchange
+-- The same as "exchange", in a session that has prepared it.
+EXECUTE exchange_v1(
+    %(worker)s, %(session)s, %(ids)s, %(runs)s, %(outcomes)s, %(attempts)s, %(lanes)s, %(started)s, %(finished)s,
+    %(next)s, %(extra)s, %(follow)s, %(done_claims)s, %(queues)s, %(want)s, %(floor_lanes)s, %(floors)s, %(turn)s, %(ttls)s)
+
 -- name: seal_run
 -- Conclude one run as the last thing in the transaction of its actor; an error if somebody else did.
 SELECT :"schema".seal_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(attempt)s, %(lane)s, %(started)s, %(ttl)s, %(extra)s)

@@ -14,6 +14,7 @@ import pytest
 
 import pipeline
 from pipeline import PostgresBroker
+from pipeline.db.connection import connect, is_direct
 from tests.fixtures import pooled_actors, program_actors
 from tests.fixtures.database import query
 from tests.fixtures.pgbouncer import NO_PGBOUNCER, pgbouncer, program
@@ -55,6 +56,13 @@ def worker(directory: Path, url: str) -> Iterator[Program]:
         assert not re.search(r"(hub|caretaker|supervisor)\.(interrupted|failed|crashed)", program.output), (
             program.output
         )
+
+
+def test_a_worker_knows_that_its_session_is_not_its_own(pooled_url: str) -> None:
+    """So it prepares nothing there, whether or not somebody told it about the pooler."""
+    connection = connect(pooled_url)
+    assert not is_direct(connection)
+    connection.close()
 
 
 def states(url: str, ids: list[str]) -> object:

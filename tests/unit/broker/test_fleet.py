@@ -19,7 +19,7 @@ def fleet(standing: Standing | None = None, **settings: float) -> Fleet:
 def test_a_process_that_has_heard_nothing_takes_itself_to_be_alone() -> None:
     alone = fleet()
 
-    assert (alone.shortest_pause, alone.longest_pause) == (0.001, 0.3)
+    assert (alone.shortest_pause, alone.longest_pause) == (0.005, 0.3)
     assert alone.listens
     assert alone.patience(1) == 1
 
@@ -48,7 +48,7 @@ def test_the_pause_leaves_time_to_beat() -> None:
 
 
 def test_after_work_a_few_look_at_once_and_each_of_many_leaves_it_to_the_others() -> None:
-    assert fleet(Standing(others_free=7)).shortest_pause == 0.001
+    assert fleet(Standing(others_free=7)).shortest_pause == 0.005
     assert fleet(Standing(others_free=199)).shortest_pause == 0.2
 
 

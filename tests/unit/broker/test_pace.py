@@ -134,3 +134,36 @@ def test_without_a_share_there_are_no_turns() -> None:
     turns = Turns(0)
 
     assert {turns.next() for _ in range(100)} == {None}
+
+
+def test_in_a_stream_exchanges_begin_apart_and_a_single_task_waits_for_nothing(clock: SimpleNamespace) -> None:
+    pace = quick(4)
+    for _ in range(20):  # one every five milliseconds is no stream
+        clock.now += 0.005
+        pace.claimed(1, 4, 0)
+        assert pace.pause(clock.now) == 0
+    for _ in range(20):
+        clock.now += 0.001
+        pace.claimed(1, 4, 0)
+    assert pace.pause(clock.now - 0.003) == pytest.approx(0.005)
+    assert pace.pause(clock.now - 0.1) == 0
+
+    clock.now += 0.2
+    pace.claimed(1, 4, 0)
+    assert pace.pause(clock.now) == 0
+
+
+def test_a_claim_waits_until_it_is_worth_it_but_no_thread_waits_for_it() -> None:
+    pace = quick(4)
+    for _ in range(20):
+        pace.claimed(500, 500, 0)
+    room = pace.target() // 4
+
+    assert pace.is_worth(room, waiting=100)
+    assert not pace.is_worth(room - 1, waiting=100)
+    assert pace.is_worth(1, waiting=3)
+    assert not pace.is_worth(0, waiting=0)
+
+
+def test_without_prefetch_each_free_thread_is_worth_a_claim() -> None:
+    assert Pace(8).is_worth(1, waiting=0)
