@@ -288,7 +288,7 @@ class _EagerTransaction(OwnedTransaction):
     def _register(self, worker_id: int) -> None:
         pass
 
-    def conclude(self, worker_id: int, proxy: TaskProxy, outcome: str, started_ms: float, extra: str | None) -> None:
+    def seal(self, worker_id: int, proxy: TaskProxy, conclusion: Conclusion) -> None:
         """Nothing: the runner leaves the conclusion at the proxy."""
 
     def save_checkpoint(self, task: CurrentTask, position: str) -> None:

@@ -6,10 +6,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+from psycopg2.errorcodes import INVALID_SQL_STATEMENT_NAME
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 
 from pipeline.broker.bulk import Bulk
+from pipeline.db.connection import is_direct
 from pipeline.errors import Cancelled, LeaseLost
 from pipeline.store import tasks, workers
 
@@ -59,6 +61,9 @@ class OwnedTransaction:
         if self._connection.registered_for != worker_id:
             with self._connection.cursor() as cursor:
                 workers.register_backend(self._sql, cursor, worker_id)
+                if not self._connection.is_prepared and is_direct(self._connection):
+                    tasks.prepare_seal(self._sql, cursor)
+                    self._connection.is_prepared = True
             self._connection.registered_for = worker_id
 
     @property
@@ -109,6 +114,7 @@ class OwnedTransaction:
             self._connection.last_statement = tasks.sealing(
                 self._sql,
                 cursor,
+                is_prepared=self._connection.is_prepared,
                 worker=worker_id,
                 task_id=proxy.id,
                 run=proxy.run,
@@ -159,6 +165,8 @@ class OwnedTransaction:
                     connection.commit()
         except Exception as error:
             cause = getattr(error, "orig", error)
+            if getattr(cause, "pgcode", None) == INVALID_SQL_STATEMENT_NAME:
+                connection.is_prepared = False  # somebody's DEALLOCATE ALL
             if isinstance(cause, psycopg2.InterfaceError) or connection.closed:
                 raise CommitUnknown from error
             raise

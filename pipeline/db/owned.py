@@ -53,6 +53,8 @@ class OwnableConnection(connection):
     is_lent = False
     #: The worker that this session is registered with.
     registered_for: int | None = None
+    #: The server's session is this connection's own, and has the last statement of a transaction parsed and planned.
+    is_prepared = False
     #: Whoever handed it out, until it comes back.
     lent_by: object = None
 

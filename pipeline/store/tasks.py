@@ -157,8 +157,20 @@ def create_group(sql: Mapping[str, str], cursor: Cursor, group_id: str, size: in
     cursor.execute(sql["create_group"], {"group_id": group_id, "size": size, "message_ids": list(message_ids)})
 
 
+def prepare_seal(sql: Mapping[str, str], cursor: Cursor) -> None:
+    """Let the cursor's session parse and plan seals once."""
+    cursor.execute(sql["prepare_seal"])
+
+
 def sealing(
-    sql: Mapping[str, str], cursor: Cursor, *, outcome: Outcome, ttl: int | None, extra: str | None, **run: float
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    *,
+    is_prepared: bool,
+    outcome: Outcome,
+    ttl: int | None,
+    extra: str | None,
+    **run: float,
 ) -> str:
     """Write the statement that concludes one run in its actor's transaction, for whoever commits it.
 
@@ -169,7 +181,7 @@ def sealing(
         "ttl": "NULL" if ttl is None else ttl,
         "extra": "NULL" if extra is None else cursor.mogrify("%s", (extra,)).decode(),
     }
-    return sql["seal_run"] % (run | values)
+    return sql["execute_seal" if is_prepared else "seal_run"] % (run | values)
 
 
 def was_concluded(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int) -> bool:

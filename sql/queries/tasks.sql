@@ -42,6 +42,15 @@ EXECUTE exchange_v1(
 -- Conclude one run as the last thing in the transaction of its actor; an error if somebody else did.
 SELECT :"schema".seal_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(attempt)s, %(lane)s, %(started)s, %(ttl)s, %(extra)s)
 
+-- name: prepare_seal
+-- Let this session parse and plan a seal once.
+PREPARE seal_v1 (bigint, bigint, int, "char", int, int, float8, bigint, json) AS
+SELECT :"schema".seal_v1($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: execute_seal
+-- The same as "seal_run", in a session that has prepared it.
+EXECUTE seal_v1(%(worker)s, %(task_id)s, %(run)s, %(outcome)s, %(attempt)s, %(lane)s, %(started)s, %(ttl)s, %(extra)s)
+
 -- name: was_concluded
 -- Settle an unknown COMMIT.
 SELECT :"schema".was_concluded_v1(%(task_id)s, %(run)s)

@@ -120,4 +120,6 @@ def _transactional(broker: PostgresBroker, relay: Relay) -> dict[str, float]:
 
 
 def _registrations(conversation: Conversation) -> int:
-    return sum(b"register_backend_v1" in statement for statement in conversation.statements)
+    """Count what a connection costs once: it is registered, looked at, and its last statement prepared."""
+    once = (b"register_backend_v1", b"SELECT pg_backend_pid()", b"PREPARE seal_v1")
+    return sum(any(each in statement for each in once) for statement in conversation.statements)

@@ -132,7 +132,13 @@ class Bench:
         proxy = conclusion.proxy
         run = {"worker": self.worker, "task_id": proxy.id, "run": proxy.run, "attempt": 1, "lane": proxy.lane_id}
         with self._explained() as cursor:
-            fate = {"outcome": Outcome.SUCCEEDED, "ttl": _RESULT_MS, "extra": None, "started": 1.0}
+            fate = {
+                "outcome": Outcome.SUCCEEDED,
+                "ttl": _RESULT_MS,
+                "extra": None,
+                "started": 1.0,
+                "is_prepared": False,
+            }
             cursor.execute(tasks.sealing(self._broker.sql, cursor, **fate, **run))
             spent = cursor.volume
         with self._connection.cursor() as cursor:

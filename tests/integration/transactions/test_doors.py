@@ -215,3 +215,17 @@ def test_an_answer_lost_to_fence_and_commit_together_is_settled_by_the_fence(
 
     assert proxy.has_lost.is_set()
     assert (ran, booked()) == ([1], ["a"])
+
+
+def test_an_actor_that_forgets_prepared_statements_harms_nobody_but_itself(broker, booked) -> None:
+    @dramatiq.actor(transactional=True, max_retries=1, min_backoff=1)
+    def act(what: str) -> str:
+        DOORS["text"](what)
+        if current_task().attempt == 1 and what == "a":
+            current_task().cursor().execute("DEALLOCATE ALL")
+        return "done"
+
+    with working(broker, threads=1):
+        for what in ("a", "b"):
+            assert act.send(what).get_result(block=True, timeout=10_000) == "done"
+    assert booked() == ["a", "b"]
