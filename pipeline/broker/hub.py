@@ -239,7 +239,9 @@ class Hub(threading.Thread):
     def _conclusion_of(self, proxy: TaskProxy) -> Conclusion:
         """Read what the run left; one that left nothing had its thread die in its bookkeeping."""
         self._broker.runner.take_off(proxy)
-        return proxy.conclusion or lost(proxy, self._settings.max_losses)
+        conclusion = proxy.conclusion or lost(proxy, self._settings.max_losses)
+        proxy.conclusion = proxy.task = None  # they hold the proxy, too: Python's collector would have to find it
+        return conclusion
 
     # --- claim --------------------------------------------------------------------------------------------------------
 
@@ -277,10 +279,9 @@ class Hub(threading.Thread):
         self._claims.ended(batch)
         header, *claimed = rows
         self._floors.learn(header[5], claimed, want, self._lanes)
-        held = len(self._held)
-        self._accept(claimed)
         if want > 0:
-            self._pace.claimed(len(claimed), want, held)
+            self._pace.claimed(len(claimed), want, len(self._held))
+        self._accept(claimed)
         return len(claimed)
 
     def _call_exchange(self, batch: list[Conclusion], want: int, done: list[int]) -> list[Any]:

@@ -46,7 +46,7 @@ def main(
             for number in range(1, _STEPS + 1):
                 _run(side, running, step)
                 sizes.append(_note(outcome, f"{number * step:,}", running))
-            measure.add_backlog(side.url, delayed, paused=False)
+            measure.add_backlog(side.url, delayed, "delayed")
             _run(side, running, step)
             beside = _note(outcome, f"and {step:,} beside {delayed:,} delayed", running)
     report(outcome, sizes, beside, step)
