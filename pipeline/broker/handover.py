@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -14,37 +14,39 @@ if TYPE_CHECKING:
 #: A run that has ended, what became of a task, or None: look for tasks now.
 Item: TypeAlias = "TaskProxy | Conclusion | None"
 
-#: Items taken at a time, at most.
-_MOST = 2000
 
+class Handover:
+    """Takes whatever comes, and never waits to take it. The hub alone waits for it.
 
-class Handover(SimpleQueue[Item]):
-    """Takes whatever comes without a lock: ``put`` is one atomic call."""
+    Not a ``queue.SimpleQueue``, which may wait for ever: see ``pipeline.broker.run_queue``.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._left: deque[Item] = deque()
+        self._items: deque[Item] = deque()
+        #: Locked unless something has come since the hub looked last.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def put(self, item: Item) -> None:
+        """Put something and wake the hub."""
+        self._items.append(item)
+        if self._bell.locked():
+            with suppress(RuntimeError):  # somebody else was quicker
+                self._bell.release()
 
     def leave(self, item: Item) -> None:
         """Put something that need not wake the hub; it is taken with the next that does."""
-        self._left.append(item)
+        self._items.append(item)
 
     def empty(self) -> bool:
         """Tell whether nothing is there."""
-        return not self._left and super().empty()
+        return not self._items
 
     def wait(self, seconds: float) -> list[Item]:
         """Take what is there, or what comes first within this time and all that came with it."""
-        try:
-            first = self.get(timeout=max(seconds, 0.0005))
-        except Empty:
-            return self.drain()
-        return [first, *self.drain()]
+        self._bell.acquire(timeout=max(seconds, 0))
+        return self.drain()
 
     def drain(self) -> list[Item]:
         """Take what is there."""
-        items = [self._left.popleft() for _ in range(len(self._left))]
-        with suppress(Empty):
-            while len(items) < _MOST:
-                items.append(self.get_nowait())
-        return items
+        return [self._items.popleft() for _ in range(len(self._items))]

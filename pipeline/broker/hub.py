@@ -129,7 +129,7 @@ class Hub(threading.Thread):
         self._queues.discard(queue)
 
     def put(self, proxy: TaskProxy) -> None:
-        """Take over a run that has ended. No lock, no I/O: SimpleQueue.put is one atomic call."""
+        """Take over a run that has ended. Never waits."""
         if proxy.is_settled and self._pace.is_supplied(self._worker.work_queue.qsize()):
             self._inbox.leave(proxy)  # nothing is to be written, and the threads have enough to do
         else:

@@ -1,7 +1,6 @@
 """Open one connection, or say within a few seconds that there is no server."""
 
 import threading
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import psycopg2
@@ -51,23 +50,23 @@ def check_reachable(url: str, *, within: float = 5) -> None:
         DatabaseUnavailable: After ``within`` seconds at the latest.
     """
     dsn = Dsn.parse(url)
-    answers: SimpleQueue[PipelineError | None] = SimpleQueue()
-    threading.Thread(target=_try_to_connect, args=(url, within, answers), name="reach-database", daemon=True).start()
-    try:
-        failure = answers.get(timeout=within)
-    except Empty:
-        raise DatabaseUnavailable(dsn.endpoint, f"no answer within {within:g} s") from None
-    if failure is not None:
-        raise failure
+    answers: list[PipelineError | None] = []
+    attempt = threading.Thread(target=_try_to_connect, args=(url, within, answers), name="reach-database", daemon=True)
+    attempt.start()
+    attempt.join(within)
+    if not answers:
+        raise DatabaseUnavailable(dsn.endpoint, f"no answer within {within:g} s")
+    if answers[0] is not None:
+        raise answers[0]
 
 
-def _try_to_connect(url: str, within: float, answers: SimpleQueue[PipelineError | None]) -> None:
+def _try_to_connect(url: str, within: float, answers: list[PipelineError | None]) -> None:
     try:
         connect(url, within=int(within)).close()
     except PipelineError as error:
-        answers.put(error)
+        answers.append(error)
     else:
-        answers.put(None)
+        answers.append(None)
 
 
 def _without_password(text: str, dsn: Dsn) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import getpid
-from queue import Empty, SimpleQueue
+from threading import Semaphore
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
@@ -40,10 +40,7 @@ class Pool:
         self._pid = getpid()
         #: The one used last comes last, each with when that was.
         self._idle: list[tuple[Connection, float]] = []
-        #: One for each connection that may be handed out. Its operations are single calls of C, a semaphore's are not.
-        self._free: SimpleQueue[None] = SimpleQueue()
-        for _ in range(self.maxconn):
-            self._free.put(None)
+        self._free = Semaphore(self.maxconn)
 
     def _check_fork(self) -> None:
         """Put the parent's connections aside: closing them here would end its sessions."""
@@ -58,15 +55,12 @@ class Pool:
             DatabaseUnavailable: The server does not answer, or no connection came free in time.
         """
         self._check_fork()
-        try:
-            self._free.get(timeout=self._timeout_seconds)
-        except Empty:
-            message = f"all {self.maxconn} connections of this process are in use"
-            raise DatabaseUnavailable(self.endpoint, message) from None
+        if not self._free.acquire(timeout=self._timeout_seconds):
+            raise DatabaseUnavailable(self.endpoint, f"all {self.maxconn} connections of this process are in use")
         try:
             connection = self._pop_idle() or self.open()
         except BaseException:
-            self._free.put(None)
+            self._free.release()
             raise
         connection.lent_by = self._free
         return connection
@@ -105,7 +99,7 @@ class Pool:
         finally:
             if connection.lent_by is self._free:  # and not handed out before a fork
                 connection.lent_by = None
-                self._free.put(None)
+                self._free.release()
 
     @contextmanager
     def connection(self, within: float | None = None) -> Iterator[Connection]:
