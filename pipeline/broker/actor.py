@@ -24,6 +24,9 @@ R = TypeVar("R")
 #: Where a message keeps that its id is new: in the object that was made with it, not in copies.
 _MARK = "_is_new"
 
+#: The digit that says which kind of UUID it is, and holds two random bits.
+_VARIANT = {digit: "89ab"[value % 4] for value, digit in enumerate("0123456789abcdef")}
+
 
 class Actor(dramatiq.Actor[P, R]):
     """An actor whose messages have ids of UUID version 7 (RFC 9562): milliseconds, then 74 random bits."""
@@ -62,8 +65,7 @@ class Actor(dramatiq.Actor[P, R]):
 
 def _new_id(now_ms: int) -> str:
     time_, chance = f"{now_ms:012x}", urandom(10).hex()
-    variant = "89ab"[int(chance[0], 16) & 3]
-    return f"{time_[:8]}-{time_[8:]}-7{chance[1:4]}-{variant}{chance[4:7]}-{chance[7:19]}"
+    return f"{time_[:8]}-{time_[8:]}-7{chance[1:4]}-{_VARIANT[chance[0]]}{chance[4:7]}-{chance[7:19]}"
 
 
 def take_new(message: Message[Any]) -> bool:

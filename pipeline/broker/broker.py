@@ -188,18 +188,19 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         if task is not None and message.message_id == task.task_id:
             run_again(task, whole_ms(delay or 0), message.options)
         else:
-            message = standing(message, self._place([self.encoded(message, delay)]))
+            message = standing(message, self._place((self.encoded(message, delay),)))
         self.emit_after("enqueue", message, delay)
         return message
 
     def send_many(self, messages: Iterable[Message[Any]], *, delay: float | None = None) -> list[Message[Any]]:
         """Enqueue many messages, all or none, in one statement. Raises as :meth:`enqueue` does."""
         tidied = [self._tidied(message) for message in messages]
-        for message in tidied:
+        is_heard = self._hooks.any_around("enqueue")
+        for message in tidied if is_heard else ():
             self.emit_before("enqueue", message, delay)
-        others = self._place([self.encoded(message, delay) for message in tidied])
-        placed = [standing(message, others) for message in tidied]
-        for message in placed:
+        others = self._place(self.encoded(message, delay) for message in tidied)
+        placed = [standing(message, others) for message in tidied] if others else tidied
+        for message in placed if is_heard else ():
             self.emit_after("enqueue", message, delay)
         return placed
 
@@ -224,15 +225,16 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         # Where tasks run as they are sent, nobody holds a key.
         return new if self.eager is None else replace(new, keys=None)
 
-    def _place(self, new: list[NewTask]) -> Standing:
+    def _place(self, new: Iterable[NewTask]) -> Standing:
         """Put tasks where they belong: a run's capture, a transaction, or the database at once."""
         task = find_current_task()
         if task is not None and task.capture is not None:
-            return self._capture(task, new)
+            return self._capture(task, list(new))
         if (target := self._joined(task)) is not None:
-            self.sender.ensure_lanes(each.lane for each in new)
-            return target.send(new)
-        return self.sender.send(new[0]) if len(new) == 1 else self.sender.send_many(new)
+            many = list(new)
+            self.sender.ensure_lanes(each.lane for each in many)
+            return target.send(many)
+        return self.sender.send_many(new)
 
     def _capture(self, task: CurrentTask, new: list[NewTask]) -> Standing:
         assert task.capture is not None  # noqa: S101 - the caller looked

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.broker.messages import as_json
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.context import NewTask, Standing
+
+
+#: Tasks that are written while the next ones are encoded: few, so that PostgreSQL has something to do soon.
+LOT = 500
+
+
+def in_lots(new: Iterable[NewTask]) -> Iterator[Bulk]:
+    """Make several of many tasks, each when it is asked for."""
+    rest = iter(new)
+    while lot := list(islice(rest, LOT)):
+        yield Bulk(lot)
 
 
 class Bulk:
@@ -23,7 +35,7 @@ class Bulk:
     """
 
     def __init__(self, new: list[NewTask]) -> None:
-        self._new = new
+        self.tasks = new
         self._alike: tasks.Alike | None = _alike(new)
         self._json: str | None = None
 
@@ -40,8 +52,8 @@ class Bulk:
             tasks.enqueue_alike(sql, cursor, self._alike, notify=notify)
             return {}
         if self._json is None:
-            self._json = as_json(self._new)
-        mode = mode_of(self._new, again_after_ms)
+            self._json = as_json(self.tasks)
+        mode = mode_of(self.tasks, again_after_ms)
         return tasks.enqueue_many(sql, cursor, self._json, mode=mode, since_ms=again_after_ms, notify=notify)
 
 

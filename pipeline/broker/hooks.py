@@ -51,6 +51,10 @@ class Hooks:
         self._after.clear()
         self._plain.clear()
 
+    def any_around(self, signal: str) -> bool:
+        """Tell whether a signal has hooks."""
+        return bool(self._found(self._before, "before_" + signal) or self._found(self._after, "after_" + signal))
+
     def before_process(self, proxy: TaskProxy) -> None:
         """Call those before a run."""
         hooks = self._found(self._before, "before_process_message") if proxy.options else self._plain_of(proxy)[0]

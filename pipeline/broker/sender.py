@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg2
 from psycopg2 import errorcodes
 
-from pipeline.broker.bulk import Bulk, mode_of
+from pipeline.broker.bulk import LOT, Bulk, in_lots, mode_of
 from pipeline.broker.placing import stood_for
 from pipeline.db.pool import DISCONNECTED, Deadline
 from pipeline.errors import DatabaseUnavailable, DuplicateTask, MessageNotEncodable, SchemaOutdated, TaskIsRunning
@@ -22,6 +25,7 @@ from pipeline.store import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 #: Queue, priority, and whether tasks of the queue have gates.
 LaneUse = tuple[str, int] | tuple[str, int, bool]
 T = TypeVar("T")
+
+#: So many wait to be written at most.
+_LOTS_AHEAD = 3
 
 _UNKNOWN_LANE = "PQ001"
 _TASK_IS_RUNNING = "PQ003"
@@ -92,10 +99,14 @@ class Sender:
 
         return stood_for(task, self._send([task], statement, notify))
 
-    def send_many(self, many: list[NewTask]) -> Standing:
-        """Enqueue many messages, all or none. Raises as :meth:`send` does."""
-        if not many:
-            return {}
+    def send_many(self, new: Iterable[NewTask]) -> Standing:
+        """Enqueue many messages, all or none. Raises as :meth:`send` does, and whatever the iterable raises."""
+        rest = iter(new)
+        many = list(islice(rest, 2 * LOT))
+        if len(many) < 2:
+            return self.send(many[0]) if many else {}
+        if len(many) == 2 * LOT:
+            return self._send_lots(in_lots(chain(many, rest)))
         notify = self._notifier.take()
         bulk = Bulk(many)
 
@@ -104,12 +115,52 @@ class Sender:
 
         return self._send(many, statement, notify)
 
+    def _send_lots(self, rest: Iterator[Bulk]) -> Standing:
+        """Encode some while PostgreSQL writes others, all in one transaction: it takes as long as we do."""
+        made: list[Bulk] = []
+
+        def lots() -> Iterator[Bulk]:
+            yield from tuple(made)
+            for lot in rest:
+                made.append(lot)
+                yield lot
+
+        def statement(cursor: Cursor, since: float | None) -> Standing:
+            others: dict[str, str] = {}
+            write = partial(self._write_lot, cursor, since)
+            with ThreadPoolExecutor(1, "pipeline-send") as writer:
+                with self._pool.within(cursor.connection, self._patience_seconds):
+                    cursor.execute("BEGIN")
+                written: deque[Future[Standing]] = deque()
+                for lot in lots():
+                    self.ensure_lanes(task.lane for task in lot.tasks)
+                    written.append(writer.submit(write, lot))
+                    while len(written) > _LOTS_AHEAD:
+                        others.update(written.popleft().result())
+                for each in written:
+                    others.update(each.result())
+                with self._pool.within(cursor.connection, self._patience_seconds):
+                    cursor.execute("COMMIT")
+            return others
+
+        return self._send((), statement, is_announced=False, is_short=False)
+
+    def _write_lot(self, cursor: Cursor, since: float | None, lot: Bulk) -> Standing:
+        with self._pool.within(cursor.connection, self._patience_seconds):
+            return lot.write(self._sql(), cursor, again_after_ms=since)
+
     def create_group(self, group_id: str, size: int, message_ids: Sequence[str]) -> None:
         """Make a group of ``size`` members whose completion will be noticed."""
         with self._pool.connection() as connection, connection.cursor() as cursor:
             tasks.create_group(self._sql(), cursor, group_id, size, message_ids)
 
-    def _send(self, many: list[NewTask], statement: Callable[[Cursor, float | None], T], is_announced: bool) -> T:
+    def _send(
+        self,
+        many: Sequence[NewTask],
+        statement: Callable[[Cursor, float | None], T],
+        is_announced: bool,
+        is_short: bool = True,
+    ) -> T:
         self.ensure_lanes(task.lane for task in many)
         deadline = Deadline(self._patience_seconds)
 
@@ -117,27 +168,30 @@ class Sender:
             return statement(cursor, deadline.elapsed_ms if again else None)
 
         try:
-            sent = self._repeat(attempt, deadline)
+            sent = self._repeat(attempt, deadline, is_short)
         except psycopg2.Error as error:
             if error.pgcode != _UNKNOWN_LANE:
                 raise translated(error) from error
             self._lanes.clear()  # the schema was made anew under us
             self.ensure_lanes(task.lane for task in many)
-            sent = self._repeat(attempt, deadline)
+            sent = self._repeat(attempt, deadline, is_short)
         if not is_announced:
             self._notifier.notify_soon()
         return sent
 
-    def _repeat(self, attempt: Callable[[Cursor, bool], T], deadline: Deadline | None = None) -> T:
+    def _repeat(
+        self, attempt: Callable[[Cursor, bool], T], deadline: Deadline | None = None, is_short: bool = True
+    ) -> T:
         """Run a statement until it is known to have succeeded or failed, or the time is over.
 
-        ``attempt`` is told whether it may have run before.
+        ``attempt`` is told whether it may have run before; it has to end within that time, or to see to that itself.
         """
         deadline = deadline or Deadline(self._patience_seconds)
         again = False
         while True:
             try:
-                with self._pool.connection(deadline.left_seconds) as connection, connection.cursor() as cursor:
+                within = deadline.left_seconds if is_short else None
+                with self._pool.connection(within) as connection, connection.cursor() as cursor:
                     return attempt(cursor, again)
             except DatabaseUnavailable:
                 if deadline.is_over:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from os import getpid
 from threading import Semaphore
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import connection as AnyConnection  # noqa: N812
 from psycopg2.extras import register_default_json
 
 from pipeline.db.connection import connect
@@ -109,16 +110,23 @@ class Pool:
             within: Lose the connection if the block takes longer than these seconds: the server does not answer.
         """
         connection = self.getconn()
-        token = None if within is None else self._watchdog.watch(connection, within)
         try:
-            yield connection
+            with nullcontext() if within is None else self.within(connection, within):
+                yield connection
         except DISCONNECTED:
             self.drop_idle()  # what broke one connection has most likely broken the others
             raise
         finally:
-            if token is not None:
-                self._watchdog.leave(token)
             self.putconn(connection)
+
+    @contextmanager
+    def within(self, connection: AnyConnection, seconds: float) -> Iterator[None]:
+        """Lose a connection if a block takes longer than that: the server does not answer."""
+        token = self._watchdog.watch(connection, seconds)
+        try:
+            yield
+        finally:
+            self._watchdog.leave(token)
 
     def drop_idle(self, unused_seconds: float = 0) -> None:
         """Close the connections nobody uses now, nor has used for so long."""

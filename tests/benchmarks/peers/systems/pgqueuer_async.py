@@ -40,10 +40,18 @@ def send_one(number: int, text: str) -> None:
 
 
 def send_many(count: int, text: str) -> None:
+    uvloop.run(_send_many(count, text))
+
+
+async def _send_many(count: int, text: str) -> None:
+    """By asyncpg: psycopg takes half as long again."""
+    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+    queries = Queries(AsyncpgDriver(connection))
     for first in range(0, count, 5_000):
         numbers = range(first, min(first + 5_000, count))
         payloads = [json.dumps([number, text]).encode() for number in numbers]
-        _sender().enqueue(["noop"] * len(payloads), payloads, [0] * len(payloads))
+        await queries.enqueue(["noop"] * len(payloads), payloads, [0] * len(payloads))
+    await connection.close()
 
 
 def send_timed(sent_at: float) -> None:
