@@ -42,6 +42,10 @@ class Handover:
         """Tell whether nothing is there."""
         return not self._items
 
+    def qsize(self) -> int:
+        """Count what is there."""
+        return len(self._items)
+
     def wait(self, seconds: float) -> list[Item]:
         """Take what is there, or what comes first within this time and all that came with it."""
         self._bell.acquire(timeout=max(seconds, 0))
