@@ -170,9 +170,8 @@ class Hub(threading.Thread):
             except LeaseLost:
                 self._abandon()
             except (psycopg2.Error, PipelineError) as error:
-                log.warning(
-                    "hub.interrupted", worker_id=self.worker_id, error=str(error).strip(), retry_in=round(pause, 2)
-                )
+                reason = str(error).strip()
+                log.warning("hub.interrupted", worker_id=self.worker_id, error=reason, retry_in=round(pause, 2))
                 self._identity.disconnect_if_broken(error)
                 self._take_in(self._inbox.wait(random.uniform(pause / 2, pause)))  # noqa: S311
                 pause = min(pause * 2, 2.0)
@@ -213,8 +212,9 @@ class Hub(threading.Thread):
         if self._held:
             seconds = min(seconds, _TICK_SECONDS)  # for limits and cancels
         self._poll_seconds = min(self._poll_seconds * 2, self.fleet.longest_pause)
-        is_paused = any(thread.paused for thread in self._worker.workers)
-        if is_paused or self._pace.is_stalled(len(self._held)):
+        # With something in the inbox, what ended during a long exchange would seem not to end at all.
+        is_stalled = self._inbox.empty() and self._pace.is_stalled(len(self._held))
+        if is_stalled or any(one.paused for one in self._worker.workers):
             self._give_back_unstarted()
         return self._inbox.wait(seconds)
 

@@ -17,6 +17,8 @@ LARGE = 100_000 if IS_LONG else 8_000
 SMALL, PROCESSES, THREADS = 10, 2, 4
 #: What workers may hold already when the small tenant's tasks come: tiny tasks are taken ahead.
 HELD = PROCESSES * (1024 + THREADS)
+#: What may begin before them: that, and what was claimed by exchanges under way, which do not see them yet.
+BEFORE = 2 * HELD
 SECONDS = 5
 BATCH = 4_000
 
@@ -70,5 +72,5 @@ def test_ten_tasks_wait_for_about_as_many_of_a_tenant_with_very_many(database_ur
         f"{SMALL} tasks beside {LARGE}: the last began after {seconds:.2f} s and {between} others; {left} still waited"
     )
     assert left > 0
-    assert between <= HELD + 4 * SMALL
+    assert between <= BEFORE + 4 * SMALL
     assert seconds < SECONDS

@@ -1,12 +1,16 @@
 """A claim is what a task has while it is neither waiting nor concluded; it must not end before its last outcome."""
 
 import threading
+from collections import Counter
+from threading import Event
+from typing import Any
 
 import dramatiq
 import pytest
 
 from pipeline import PostgresBroker
 from tests.fixtures.broker import working
+from tests.fixtures.wait import eventually
 
 WATCH = """
 CREATE TABLE public.broken (id bigint, run int);
@@ -69,3 +73,36 @@ def test_a_claim_outlives_a_batch_that_is_halved(broker: PostgresBroker, rows, p
         ("failed", 1),
         ("succeeded", 3),
     ]
+
+
+def test_what_ends_during_a_long_exchange_is_no_stall(broker, rows, monkeypatch) -> None:
+    """A full scan under a pinned horizon takes 0.2 s. Tasks given back after it would lie below the floors of the others."""
+    long_exchange, judged, ended = Event(), Event(), Counter[int]()
+
+    @dramatiq.actor
+    def work(number: int) -> None:
+        if number >= 20:
+            assert (long_exchange if number < 40 else judged).wait(10)
+        ended[number] += 1
+
+    with working(broker, threads=4):
+        hub = broker.hub
+        hub._pace._prefetch, hub._pace._mean_seconds = 64, 0.0001
+        real, turns = hub._identity.exchange, iter(range(10_000))
+
+        def exchange(arguments: dict[str, Any]) -> list[Any]:
+            turn = next(turns) if arguments["ids"] != "{}" else None
+            if turn == 0:
+                long_exchange.set()
+                eventually(lambda: len(ended) == 40)
+                broker.send_many(work.message(number) for number in range(40, 60))
+                Event().wait(0.15)
+            elif turn == 1:
+                judged.set()
+            return real(arguments)
+
+        monkeypatch.setattr(hub._identity, "exchange", exchange)
+        broker.send_many(work.message(number) for number in range(40))
+        eventually(lambda: len(ended) == 60)
+
+    assert rows("SELECT DISTINCT outcome FROM pipeline.attempt_history") == [("succeeded",)]
