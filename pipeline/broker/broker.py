@@ -133,7 +133,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     @cached_property
     def sender(self) -> Sender:
         """Sends outside anybody's transaction."""
-        return Sender(self.pool, lambda: self.sql, self.notifier)
+        return Sender(self.pool, lambda: self.sql, self.notifier, may_prepare=self.settings.listen)
 
     def _stack(self) -> list[Middleware]:
         self.backend = PostgresResultBackend(broker=self)

@@ -55,6 +55,9 @@ class OwnableConnection(connection):
     registered_for: int | None = None
     #: The server's session is this connection's own, and has the last statement of a transaction parsed and planned.
     is_prepared = False
+    #: How many single sends went this way, and whether the server's session has them parsed and planned.
+    sends = 0
+    has_prepared_sends = False
     #: Whoever handed it out, until it comes back.
     lent_by: object = None
 

@@ -89,6 +89,11 @@ def ensure_lane(
     cursor.execute(sql["ensure_lane"], {"queue": queue, "priority": priority, "is_gated": is_gated})
 
 
+def prepare_enqueue(sql: Mapping[str, str], cursor: Cursor) -> None:
+    """Let the cursor's session parse and plan enqueues of one task once."""
+    cursor.execute(sql["prepare_enqueue"])
+
+
 def enqueue(
     sql: Mapping[str, str],
     cursor: Cursor,
@@ -97,10 +102,11 @@ def enqueue(
     mode: Mode = "u",
     since_ms: float | None = None,
     notify: bool = False,
+    is_prepared: bool = False,
 ) -> str:
     """Insert one task on the transaction the cursor has; return the id of the message that stands for it."""
     cursor.execute(
-        sql["enqueue"],
+        sql["execute_enqueue" if is_prepared else "enqueue"],
         {
             "message_id": task.message_id,
             "queue": task.queue,

@@ -7,6 +7,16 @@ SELECT :"schema".ensure_lane_v1(%(queue)s, %(priority)s, %(is_gated)s)
 SELECT :"schema".enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
                             %(mode)s, %(since_ms)s, %(notify)s, p_keys => %(keys)s)::text
 
+-- name: prepare_enqueue
+-- Let this session parse and plan an enqueue once.
+PREPARE enqueue_v1 (uuid, text, int, text, bigint, json, "char", float8, boolean, jsonb) AS
+SELECT :"schema".enqueue_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, p_keys => $10)::text
+
+-- name: execute_enqueue
+-- The same as "enqueue", in a session that has prepared it.
+EXECUTE enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
+                   %(mode)s, %(since_ms)s, %(notify)s, %(keys)s)
+
 -- name: enqueue_many
 -- Enqueue many messages, all or none; those for which others stand, with the ids of these.
 SELECT standing FROM :"schema".enqueue_many_v1(%(tasks)s, %(mode)s, %(since_ms)s, %(notify)s)

@@ -158,6 +158,12 @@ class _Connection:
 
     def __init__(self) -> None:
         self.sent = 0
+        self.sends = 2  # as a session that needs nothing prepared
+        self.has_prepared_sends = True
+
+    @property
+    def connection(self) -> _Connection:
+        return self
 
     def __enter__(self) -> _Connection:
         return self

@@ -200,6 +200,34 @@ def test_under_a_pinned_snapshot_a_late_commit_with_an_early_eta_starts_within_a
     assert pin.waiting() == 0
 
 
+def test_a_worker_finds_at_once_what_it_gave_back(
+    broker: PostgresBroker, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such tasks come back to their old place, below the worker's own floor, where only the next full scan would look."""
+    monkeypatch.setattr(floors_module, "_SLOW_MS", -1.0)  # any exchange counts as slow: this machine may be fast
+    for each in ("_FULL_SCAN_SECONDS", "_RAREST_FULL_SCAN_SECONDS"):
+        monkeypatch.setattr(floors_module, each, 3600.0)
+    release = Event()
+
+    @dramatiq.actor
+    def wait() -> None:
+        assert release.wait(10)
+
+    wait.send()
+    with working(broker, threads=1):
+        hub = broker.hub
+        eventually(lambda: hub.running())
+        early = [db.enqueue(a="wait", d=-60_000) for _ in range(3)]
+        hub._pace._mean_seconds = 0.0
+        hub._pace._prefetch = 3
+        hub._floors = Floors()
+        hub._floors._full_scan_at = float("-inf")
+        hub.wake()
+        eventually(lambda: db.outcomes() == ["i"] * 3)  # nothing ended meanwhile, so they went back
+        release.set()
+        eventually(lambda: all(db.outcomes(each) == ["i", "s"] for each in early), within=3)
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(900)
 def test_stress_commits_in_any_order_under_a_pinned_snapshot_all_run_in_time(
