@@ -46,10 +46,11 @@ class Floors:
         floors = ",".join(map(repr, self._floors.values()))
         return "{" + lanes + "}", "{" + floors + "}"
 
-    def lower(self, lane: int, eta: float) -> None:
-        """Let the next scan of a lane find a row that comes back to its old place."""
-        if lane in self._floors:
-            self._floors[lane] = min(self._floors[lane], eta)
+    def lower(self, places: Iterable[tuple[int, float | None]]) -> None:
+        """Let the next scan of a lane find what comes back to its old place: its eta, None for what does not."""
+        for lane, eta in places if self._floors else ():
+            if eta is not None and lane in self._floors:
+                self._floors[lane] = min(self._floors[lane], eta)
 
     def learn(self, scan_ms: float, rows: list[Any], want: int, lanes: Iterable[int]) -> None:
         """Note where the live rows began, and whether scanning to them was slow."""

@@ -286,9 +286,7 @@ class Hub(threading.Thread):
 
     def _call_exchange(self, batch: list[Conclusion], want: int, done: list[int]) -> list[Any]:
         arguments = as_arguments(batch)
-        for each in batch:
-            if each.next_eta is not None:
-                self._floors.lower(each.proxy.lane_id, each.next_eta)
+        self._floors.lower((each.proxy.lane_id, each.next_eta) for each in batch)
         floor_lanes, floors = self._floors.arguments() if want > 0 else (None, None)
         arguments |= {
             "done_claims": "{" + ",".join(map(str, done)) + "}",

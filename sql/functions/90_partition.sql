@@ -1,4 +1,4 @@
--- Weekly partitions of task and attempt: made ahead by any worker, dropped when their time is over.
+-- Weekly partitions of task and of what belongs to one task: made ahead by any worker, dropped when their time is over.
 --
 -- Whoever works on partitions needs locks that nobody else can share. Each function here gives up (55P03) rather than
 -- wait more than 50 ms for one, because everybody else would wait behind it; nothing has happened then.
@@ -23,6 +23,12 @@ LANGUAGE sql STABLE AS $$
      WHERE i.inhparent = p_table AND c.relname ~ '_w-?\d+$'
 $$;
 
+-- What has weekly partitions, by which column.
+CREATE OR REPLACE FUNCTION partitioned_tables() RETURNS TABLE (name text, key text)
+LANGUAGE sql IMMUTABLE AS $$
+    VALUES ('task', 'id'), ('attempt', 'task_id'), ('task_tag', 'task_id'), ('task_log', 'task_id')
+$$;
+
 -- Which partitions should be there and are not: this week's, those of two weeks ahead, and those of younger weeks whose
 -- rows fell into the default partition.
 CREATE OR REPLACE FUNCTION missing_partitions_v1(p_retention_days int) RETURNS TABLE (parent text, week bigint)
@@ -31,9 +37,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
         SELECT generate_series(week_at(clock_timestamp()), week_at(clock_timestamp()) + 2) AS week
         UNION SELECT week_of(id) FROM task_default
         UNION SELECT week_of(task_id) FROM attempt_default
+        UNION SELECT week_of(task_id) FROM task_tag_default
+        UNION SELECT week_of(task_id) FROM task_log_default
     )
     SELECT p.name, w.week
-      FROM wanted w, (VALUES ('task'), ('attempt')) AS p(name)
+      FROM wanted w, partitioned_tables() p
      WHERE w.week >= week_at(clock_timestamp() - p_retention_days * interval '1 day')
        AND w.week NOT IN (SELECT partition_weeks(p.name::regclass))
      ORDER BY w.week, p.name
@@ -54,7 +62,7 @@ END $$;
 CREATE OR REPLACE FUNCTION make_partition_v1(p_parent text, p_week bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_timeout = '50ms' AS $$
 DECLARE
-    v_key     text := CASE p_parent WHEN 'task' THEN 'id' WHEN 'attempt' THEN 'task_id' END;
+    v_key     text := (SELECT key FROM partitioned_tables() WHERE name = p_parent);
     v_name    text := p_parent || '_w' || p_week;
     v_default text := p_parent || '_default';
     v_moves   boolean;
@@ -87,7 +95,7 @@ END $$;
 -- The weeks whose time is over, oldest first.
 CREATE OR REPLACE FUNCTION expired_weeks_v1(p_retention_days int) RETURNS SETOF bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    SELECT week FROM (SELECT partition_weeks('task') UNION SELECT partition_weeks('attempt')) AS w(week)
+    SELECT DISTINCT week FROM partitioned_tables() p, partition_weeks(p.name::regclass) AS w(week)
      WHERE week < week_at(clock_timestamp() - p_retention_days * interval '1 day')
      ORDER BY week
 $$;
@@ -123,10 +131,10 @@ BEGIN
 END $$;
 
 -- Drop a week whose unfinished tasks have been carried. The attempts these have had, which count and hold what their
--- next run starts with, are kept: once their partition is detached they fall into attempt's default partition, where
--- later attempts of these tasks go as well. So nothing that reads attempt need know. Returns how many tasks the week
--- leaves behind; NULL if it is gone already. Gives up (55P03) if somebody else is at it, or if a task was enqueued anew
--- since the last carry_tasks_v1.
+-- next run starts with, are kept, and so are their tags and logs: once their partition is detached they fall into the
+-- default partition, where later ones of these tasks go as well. So nothing that reads these tables need know. Returns how
+-- many tasks the week leaves behind; NULL if it is gone already. Gives up (55P03) if somebody else is at it, or if a task
+-- was enqueued anew since the last carry_tasks_v1.
 --
 -- What takes time is done under locks that let everybody read, claim and enqueue: they keep out only who would enqueue
 -- a finished task of that week anew, or conclude a run of one. Then everybody is kept out, for the catalog changes.
@@ -135,13 +143,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp SET lock_
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
+    -- What belongs to tasks and has a partition for that week.
+    v_others  text[] := ARRAY(SELECT name FROM partitioned_tables()
+                               WHERE name <> 'task' AND p_week IN (SELECT partition_weeks(name::regclass)));
     v_task    text := CASE WHEN p_week IN (SELECT partition_weeks('task')) THEN 'task_w' || p_week END;
-    v_attempt text := CASE WHEN p_week IN (SELECT partition_weeks('attempt')) THEN 'attempt_w' || p_week END;
+    v_name    text;
     v_carried bigint[];
     v_ids     bigint[];
+    v_tried   bigint[];
+    v_logged  bigint[];
+    v_tagged  bigint[];
 BEGIN
     PERFORM lock_partitions();
-    IF v_task IS NULL AND v_attempt IS NULL THEN
+    IF v_task IS NULL AND cardinality(v_others) = 0 THEN
         RETURN NULL;
     END IF;
     IF v_task IS NOT NULL THEN
@@ -154,23 +168,30 @@ BEGIN
         END IF;
     END IF;
     v_carried := ARRAY(SELECT id FROM task_carry WHERE id >= first_id(p_week) AND id < first_id(p_week + 1));
-    IF v_attempt IS NOT NULL THEN
-        EXECUTE format('LOCK TABLE %I IN SHARE MODE', v_attempt);
-        EXECUTE format('SELECT array_agg(DISTINCT a.task_id) FROM unnest($1) AS c(id) JOIN %I a ON a.task_id = c.id', v_attempt)
-           INTO v_ids USING v_carried;
-    END IF;
+    FOREACH v_name IN ARRAY v_others LOOP
+        EXECUTE format('LOCK TABLE %I IN SHARE MODE', v_name || '_w' || p_week);
+    END LOOP;
+    v_tried  := ARRAY(SELECT c.id FROM unnest(v_carried) AS c(id) WHERE EXISTS (SELECT FROM attempt a WHERE a.task_id = c.id));
+    v_logged := ARRAY(SELECT c.id FROM unnest(v_carried) AS c(id) WHERE EXISTS (SELECT FROM task_log l WHERE l.task_id = c.id));
+    -- Tags have no index by task.
+    v_tagged := ARRAY(SELECT id FROM task_carry WHERE id = ANY (v_carried) AND labels ? 'tags');
 
-    LOCK TABLE ONLY attempt IN ACCESS EXCLUSIVE MODE;
-    LOCK TABLE ONLY task IN ACCESS EXCLUSIVE MODE;
+    LOCK TABLE ONLY attempt, ONLY task_tag, ONLY task_log, ONLY task IN ACCESS EXCLUSIVE MODE;
     IF v_task IS NOT NULL THEN
         EXECUTE format('ALTER TABLE task DETACH PARTITION %I', v_task);
         EXECUTE format('DROP TABLE %I', v_task);
     END IF;
-    IF v_attempt IS NOT NULL THEN
-        EXECUTE format('ALTER TABLE attempt DETACH PARTITION %I', v_attempt);
-        EXECUTE format('INSERT INTO attempt SELECT * FROM %I WHERE task_id = ANY ($1)', v_attempt) USING v_ids;
-        EXECUTE format('DROP TABLE %I', v_attempt);
-    END IF;
+    FOREACH v_name IN ARRAY v_others LOOP
+        EXECUTE format('ALTER TABLE %1$I DETACH PARTITION %2$I', v_name, v_name || '_w' || p_week);
+        IF v_name = 'task_tag' THEN
+            INSERT INTO task_tag (task_id, tag)
+            SELECT c.id, t.tag FROM task_carry c, jsonb_array_elements_text(c.labels->'tags') AS t(tag) WHERE c.id = ANY (v_tagged);
+        ELSE
+            EXECUTE format('INSERT INTO %I SELECT * FROM %I WHERE task_id = ANY ($1)', v_name, v_name || '_w' || p_week)
+              USING CASE v_name WHEN 'attempt' THEN v_tried ELSE v_logged END;
+        END IF;
+        EXECUTE format('DROP TABLE %I', v_name || '_w' || p_week);
+    END LOOP;
     RETURN cardinality(v_carried);
 END $$;
 
@@ -194,6 +215,8 @@ BEGIN
     DELETE FROM task_carry WHERE id = ANY (v_ids);
     DELETE FROM task_default WHERE id = ANY (v_ids);
     DELETE FROM attempt WHERE task_id = ANY (v_ids);
+    DELETE FROM task_log WHERE task_id = ANY (v_ids);
+    DELETE FROM task_tag_default WHERE task_id = ANY (v_ids);
     RETURN cardinality(v_ids);
 END $$;
 

@@ -67,9 +67,8 @@ def test_a_quick_scan_from_a_floor_says_nothing_about_what_lies_before_it(slow) 
 
 
 def test_a_row_that_comes_back_to_its_old_place_is_within_the_next_scan(slow) -> None:
-    slow.lower(1, 4.0)
-    slow.lower(1, 12.0)
-    slow.lower(2, 4.0)  # a lane without a floor is scanned from its beginning
+    slow.lower([(1, 4.0), (1, 12.0), (1, None)])
+    slow.lower([(2, 4.0)])  # a lane without a floor is scanned from its beginning
 
     assert slow.arguments() == ("{1}", "{4.0}")
 
