@@ -170,8 +170,7 @@ class Hub(threading.Thread):
             except LeaseLost:
                 self._abandon()
             except (psycopg2.Error, PipelineError) as error:
-                reason = str(error).strip()
-                log.warning("hub.interrupted", worker_id=self.worker_id, error=reason, retry_in=round(pause, 2))
+                log.warning("hub.interrupted", worker_id=self.worker_id, error=str(error).strip(), retry_in=pause)
                 self._identity.disconnect_if_broken(error)
                 self._take_in(self._inbox.wait(random.uniform(pause / 2, pause)))  # noqa: S311
                 pause = min(pause * 2, 2.0)

@@ -15,6 +15,7 @@ from tests.fixtures.broker import working
 from tests.fixtures.logs import captured_logs
 from tests.fixtures.wait import eventually
 
+TABLES = ["attempt", "task", "task_log", "task_tag"]
 PAYLOAD = '{"args": [1, 2], "kwargs": {}, "options": {}, "message_timestamp": 0}'
 
 
@@ -43,18 +44,15 @@ def enqueue(cursor):
 
 
 def test_two_weeks_ahead_are_made(keeper, cursor, rows, weeks, week):
-    for table in ("task", "attempt"):
+    for table in TABLES:
         rows(f"DROP TABLE pipeline.{table}_w{week + 2}")
 
     with captured_logs() as logs:
         keeper.run(cursor)
         keeper.run(cursor)
 
-    assert weeks("task") == weeks("attempt") == {week, week + 1, week + 2}
-    assert [(each["event"], each["table"]) for each in logs] == [
-        ("partition.made", "attempt"),
-        ("partition.made", "task"),
-    ]
+    assert [weeks(table) for table in TABLES] == [{week, week + 1, week + 2}] * len(TABLES)
+    assert [(each["event"], each["table"]) for each in logs] == [("partition.made", table) for table in TABLES]
 
 
 def test_a_made_partition_is_like_those_of_the_migration(keeper, cursor, rows, week):
@@ -64,7 +62,7 @@ def test_a_made_partition_is_like_those_of_the_migration(keeper, cursor, rows, w
     indexes = "SELECT count(*), bool_and(i.indisvalid) FROM pg_index i WHERE indrelid = %s::regclass"
     bounds = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = %s::regclass"
 
-    assert rows(indexes, f"pipeline.task_w{week + 2}") == rows(indexes, f"pipeline.task_w{week}") == [(2, True)]
+    assert rows(indexes, f"pipeline.task_w{week + 2}") == rows(indexes, f"pipeline.task_w{week}") == [(7, True)]
     first, last = (rows("SELECT pipeline.first_id(%s)", week + ahead)[0][0] for ahead in (2, 3))
     assert rows(bounds, f"pipeline.task_w{week + 2}") == [(f"FOR VALUES FROM ('{first}') TO ('{last}')",)]
 
