@@ -90,6 +90,10 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "progress": row.progress,
         "note": row.note,
+        "step": row.step,
+        "done": row.done,
+        "total": row.total,
+        "expected_at": row.expected_at,
         "result": _result(row),
         "error": row.error,
         "error_message": row.error,
@@ -98,6 +102,14 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "eta": row.eta,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+        "worker_id": row.worker_id,
+        "thread": row.thread,
+        "last_seen_at": row.last_seen_at,
+        "tags": row.tags,
+        "entity": row.entity,
+        "tenant": row.tenant,
+        "correlation_id": row.correlation_id,
+        "parent_id": row.parent_id,
     }
 
 

@@ -23,7 +23,7 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 def list_tasks() -> ResponseReturnValue:
     """List tasks, newest first: those that wait or run, or those in the states that were asked for."""
     limit = read_limit()
-    rows = ask(status.newest, states=_wanted_states(), after=read_cursor(), limit=limit + 1)
+    rows = ask(status.find, status.Filters(states=_wanted_states()), before=read_cursor(), limit=limit + 1)
     page = rows[:limit]
     next_cursor = page[-1].task_id if len(rows) > limit else None
     return {"tasks": [as_status(row) for row in page], "next_cursor": next_cursor}
@@ -49,13 +49,13 @@ def _known_status(task_id: str) -> dict[str, Any]:
     return found
 
 
-def _wanted_states() -> Collection[TaskState]:
+def _wanted_states() -> Collection[TaskState] | None:
     """Read ``?state=failed&state=running``, ``?state=failed,running`` or ``?state=all``."""
     words = {word for text in request.args.getlist("state") for word in text.split(",") if word}
     if not words:
         return status.ACTIVE_STATES
     if "all" in words:
-        return frozenset(TaskState)
+        return None
     if unknown := words - set(TaskState):
         abort(400, f"state is all or some of {', '.join(TaskState)}; not {', '.join(sorted(unknown))}")
     return {TaskState(word) for word in words}

@@ -25,11 +25,10 @@ def status(task_id: str | None, as_json: bool, limit: int) -> None:
 def _show_overview(limit: int, *, as_json: bool) -> None:
     from pipeline.cli import tables
     from pipeline.runtime import ask
-    from pipeline.states import TaskState
     from pipeline.store import status as store
 
     queues, workers = ask(store.queues), ask(store.workers)
-    tasks = ask(store.newest, states=frozenset(TaskState), limit=limit)
+    tasks = ask(store.find, limit=limit)
     if as_json:
         tables.show_json({"queues": queues, "workers": workers, "tasks": [_described(task) for task in tasks]})
         return

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.store.gates import GateRow
-from pipeline.store.status import AttemptRow, AuditRow, HeldTask, QueueRow, WorkerRow
+from pipeline.store.status import AttemptRow, AuditRow, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
 
 _COLOURS = {
@@ -107,11 +107,11 @@ def scheduled_table(rows: Iterable[TaskRow]) -> Table:
     return table
 
 
-def held_table(title: str, rows: Iterable[HeldTask]) -> Table:
+def held_table(title: str, rows: Iterable[TaskRow]) -> Table:
     """One line per task in the hands of a worker."""
     table = _table(title, ["worker", "task", "actor", "%", "since"], ids=1, numbers=(0, 3))
     for row in rows:
-        _add(table, row.worker_id, row.task.task_id, row.task.actor, row.task.progress, _when(row.task.started_at))
+        _add(table, row.worker_id, row.task_id, row.actor, row.progress, _when(row.started_at))
     return table
 
 

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.states import FINAL_STATES, Outcome, TaskState
-from pipeline.store.tasks import TaskRow, as_task
+from pipeline.store.tasks import TaskRow, as_tasks
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 #: States of tasks that something will still happen to.
 ACTIVE_STATES = frozenset(TaskState) - FINAL_STATES
-
-
-@dataclass(frozen=True, slots=True)
-class HeldTask:
-    """A task in the hands of a worker."""
-
-    worker_id: int
-    task: TaskRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,38 +89,44 @@ class WorkerRow:
     tasks: list[dict[str, Any]]
 
 
-def newest(
-    sql: Mapping[str, str],
-    cursor: Cursor,
-    *,
-    states: Collection[TaskState] = ACTIVE_STATES,
-    after: str | None = None,
-    limit: int = 20,
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which tasks are meant: those that match all of what is given; None is whatever it may be."""
+
+    states: Collection[TaskState] | None = None
+    actor: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    entity: str | None = None
+    tenant: str | None = None
+    correlation_id: str | None = None
+    #: The id of the task that enqueued them.
+    parent: str | None = None
+
+
+_ANY = Filters()
+
+
+def find(
+    sql: Mapping[str, str], cursor: Cursor, filters: Filters = _ANY, *, before: str | None = None, limit: int = 20
 ) -> list[TaskRow]:
-    """List tasks in any of these states, newest first; those that are older than the task ``after``."""
-    wanted = {
-        "states": [state.value for state in states],
-        "outcomes": [Outcome[state.name].value for state in FINAL_STATES.intersection(states)],
-        "after": after,
-        "limit": limit,
-    }
-    cursor.execute(sql["newest_tasks"], wanted)
-    return [as_task(row) for row in cursor.fetchall()]
+    """List the newest tasks that match, newest first; those that are older than the task ``before``, if it is known."""
+    states = None if filters.states is None else [state.value for state in filters.states]
+    wanted = {each.name: getattr(filters, each.name) for each in fields(filters)}
+    cursor.execute(sql["find_tasks"], wanted | {"states": states, "before": before, "limit": limit})
+    return as_tasks(cursor)
 
 
-def started(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[HeldTask]:
-    """List what runs, as of the workers' last beats; oldest first."""
-    return _held(sql["started_tasks"], cursor, limit)
+def started(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[TaskRow]:
+    """List what runs, as far as the workers have told; oldest first."""
+    cursor.execute(sql["started_tasks"], {"limit": limit})
+    return as_tasks(cursor)
 
 
-def reserved(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[HeldTask]:
-    """List what workers have taken and not started, as of their last beats; oldest first."""
-    return _held(sql["reserved_tasks"], cursor, limit)
-
-
-def _held(statement: str, cursor: Cursor, limit: int) -> list[HeldTask]:
-    cursor.execute(statement, {"limit": limit})
-    return [HeldTask(worker_id, as_task(row)) for worker_id, *row in cursor.fetchall()]
+def reserved(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[TaskRow]:
+    """List what workers have taken and not started, as far as they have told; oldest first."""
+    cursor.execute(sql["reserved_tasks"], {"limit": limit})
+    return as_tasks(cursor)
 
 
 def attempts(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[AttemptRow]:

@@ -104,8 +104,7 @@ SELECT :"schema".pending_v1(%(queue)s)
 
 -- name: task_status
 -- One task as people see it.
-SELECT task_id, actor, queue, state, attempt, progress, note, result, error, created_at, eta, started_at, finished_at, priority, args
-  FROM :"schema".task_status WHERE id = :"schema".find_task_v1(%(message_id)s)
+SELECT s.* FROM :"schema".tasks_v1(ARRAY[:"schema".find_task_v1(%(message_id)s)]) s
 
 -- name: open_checkpoint
 -- Take over a task's checkpoint and read its cursor.

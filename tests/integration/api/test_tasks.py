@@ -109,6 +109,7 @@ def test_a_running_task_is_asked_to_end(client: FlaskClient, monkeypatch: Any, s
     with working(get_broker(), threads=1):
         task_id = send()
         assert begun.wait(10)
+        eventually(lambda: client.get(f"/api/tasks/{task_id}/status/").json["status"] == "running", within=5)
         for body in ({"reason": "zu spät"}, {}, {"force": True}):
             answer = client.post(f"/api/tasks/{task_id}/cancel/", json=body)
             assert (answer.status_code, answer.json["status"]) == (202, "running")
