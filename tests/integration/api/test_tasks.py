@@ -158,3 +158,18 @@ def test_what_nobody_serves_is_a_problem_too(client: FlaskClient, problem: Any) 
     problem(client.get("/api/nothing"), 404)
     assert "GET" in client.put("/api/tasks/").headers["Allow"]
     assert json.loads(client.get("/healthz").text) == {"status": "alive"}
+
+
+def test_a_list_can_be_narrowed_down(client: FlaskClient, send: Send) -> None:
+    task_id = send()
+
+    def listed(query: str) -> list[str]:
+        return [task["task_id"] for task in client.get(f"/api/tasks/?{query}").json["tasks"]]
+
+    assert listed(f"actor={send_email.actor_name}") == listed(f"queue={send_email.queue_name}") == [task_id]
+    assert listed("actor=nobody") == listed("tag=none") == listed("entity=a:1") == listed(f"parent={task_id}") == []
+
+
+@pytest.mark.parametrize("query", ["parent=nonsense", "actor=%00", "tag=a%00b"])
+def test_a_filter_that_makes_no_sense_is_a_bad_request(client: FlaskClient, problem: Any, query: str) -> None:
+    problem(client.get(f"/api/tasks/?{query}"), 400)
