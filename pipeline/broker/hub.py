@@ -58,8 +58,8 @@ class Hub(threading.Thread):
         self._settings = broker.settings
         self.fleet = Fleet(broker.settings)
         self._identity = Identity(broker, worker.worker_threads, self.fleet)
-        self._heart = Heart(broker, self._identity)
         self._threads = ThreadWatch(worker)
+        self._heart = Heart(broker, self._identity, self._threads)
         self._inbox = Handover()
         self._pending: deque[Conclusion] = deque()
         #: Outcomes that some transaction of others was in the way of; tried again once a second.
@@ -200,7 +200,7 @@ class Hub(threading.Thread):
         if batch and 0 < claimed < want:  # all that waited
             self._is_finishing.wait(self._pace.pause(now))
         self._attend_solitary()
-        self._beat_if_due()
+        self._beat(now)
         self._tick_if_due()
         self._cancels.look_if_due(self._held.values(), self._identity.cancel_requests)
         self._take_in(self._rest(worked=bool(batch or claimed), is_full=claimed == want > 0))
@@ -213,7 +213,7 @@ class Hub(threading.Thread):
             self._poll_seconds = self.fleet.shortest_pause
         seconds = random.uniform(0.9, 1.0) * self._poll_seconds  # noqa: S311
         if self._held:
-            seconds = min(seconds, _TICK_SECONDS)  # for limits and cancels
+            seconds = min(seconds, max(self._next_tick - time.monotonic(), 0.0))  # for limits, cancels and news
         self._poll_seconds = min(self._poll_seconds * 2, self.fleet.longest_pause)
         # With something in the inbox, what ended during a long exchange would seem not to end at all.
         is_stalled = self._inbox.empty() and self._pace.is_stalled(len(self._held))
@@ -372,8 +372,8 @@ class Hub(threading.Thread):
         self._blocked.clear()
         self._identity.forget()
 
-    def _beat_if_due(self) -> None:
-        self._heart.beat_if_due(self.running, self._claimable)
+    def _beat(self, now: float) -> None:
+        self._heart.attend(self.running, self._claimable, is_tick=now >= self._next_tick)
         if self.is_draining and self._is_claiming:
             self.stop_claiming()
 
