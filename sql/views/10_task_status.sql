@@ -1,6 +1,6 @@
 -- The face of every task: one row each, whatever has become of it.
 CREATE VIEW task_status AS
-SELECT t.message_id::text AS task_id,
+SELECT t.message_id AS task_id,
        t.actor,
        l.queue,
        CASE
