@@ -13,7 +13,6 @@ from dramatiq.middleware import Middleware
 
 from pipeline.broker import keys, limits, time_limits
 from pipeline.broker.hub import Hub
-from pipeline.broker.outcome import clean
 from pipeline.broker.run_queue import RunQueue
 from pipeline.broker.transaction import OwnedTransaction, Step
 from pipeline.errors import ConfigurationError, DatabaseUnavailable, NotTransactional
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.context import CurrentTask, NewTask
+    from pipeline.progress import Progress
 
 
 class Reports(Protocol):
     """Who takes the progress of tasks."""
 
-    def report(self, task_id: str, percent: int, note: str) -> None:
-        """Take a report."""
+    def report(self, task_id: str, run: int, progress: Progress) -> None:
+        """Take a report of a task's run; 0: of whichever goes on."""
 
 
 class Engine(Middleware):
@@ -57,7 +57,7 @@ class Engine(Middleware):
         broker.hub.start()
         self._caretaker = Caretaker(broker, broker.hub)
         self._caretaker.start()
-        self.report_to(self._caretaker)
+        self.report_to(self._caretaker.progress)
 
     def before_worker_shutdown(self, broker: PostgresBroker, worker: Worker) -> None:
         """Claim nothing more; go on beating and writing outcomes until the threads are done."""
@@ -127,11 +127,10 @@ class Engine(Middleware):
         """Hand what tasks report from now on to somebody; None: to nobody."""
         self._reports = reports
 
-    def report_progress(self, task_id: str, percent: int, note: str) -> None:
-        """Hand a report to the caretaker, which writes the latest of each task once a second."""
+    def report_progress(self, task_id: str, run: int, progress: Progress) -> None:
+        """Hand a report to the caretaker, which writes the latest of each run once a second."""
         if self._reports is not None:
-            # Written together with the reports of others, which a bad one must not hold up.
-            self._reports.report(task_id, min(max(int(percent), 0), 100), clean(note))
+            self._reports.report(task_id, run, progress)
 
     def is_cancelled(self, task: CurrentTask) -> bool:
         """Tell whether somebody asked a task to end; a database that does not answer says nothing."""

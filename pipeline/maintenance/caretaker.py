@@ -7,7 +7,6 @@ errors are logged and it goes on.
 
 from __future__ import annotations
 
-import json
 import random
 import select
 import threading
@@ -25,9 +24,9 @@ from pipeline.maintenance.cancel_settler import CancelSettler
 from pipeline.maintenance.gate_sweeper import GateSweeper
 from pipeline.maintenance.inbox_adopter import InboxAdopter
 from pipeline.maintenance.partitions import Partitions
+from pipeline.maintenance.progress import ProgressWriter
 from pipeline.maintenance.purger import Purger
 from pipeline.maintenance.rescuer import Rescuer
-from pipeline.store import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from pipeline.db.pool import Pool
     from pipeline.settings import Settings
 
-_PROGRESS_SECONDS = 1.0
 #: How long a connection for sends or transactions may lie idle.
 _UNUSED_SECONDS = 10.0
 
@@ -104,9 +102,7 @@ class Caretaker(threading.Thread):
         self._broker = broker
         self._hub = hub
         self._is_stopping = threading.Event()
-        self._reports: dict[str, tuple[int, str]] = {}
-        self._reports_lock = threading.Lock()
-        self._progress_due = 0.0
+        self.progress = ProgressWriter(broker.sql)
         self._duties: list[Duty] = [
             Rescuer(broker.settings, broker.sql, lambda: hub.worker_id),
             CancelSettler(broker.sql),
@@ -119,11 +115,6 @@ class Caretaker(threading.Thread):
         self._rests: dict[Duty, tuple[float, float]] = {}
         self._connection: Connection | None = None
         self._is_listening = False
-
-    def report(self, task_id: str, percent: int, note: str) -> None:
-        """Keep the latest report of a task until the next write."""
-        with self._reports_lock:
-            self._reports[task_id] = (percent, note)
 
     def stop(self) -> None:
         """Write what was reported and end."""
@@ -144,16 +135,14 @@ class Caretaker(threading.Thread):
                 self._disconnect()
                 self._is_stopping.wait(5.0)
         with suppress(psycopg2.Error, PipelineError):
-            self._write_progress()
+            self.progress.write(self._cursor)
         self._disconnect()
 
     def _round(self) -> None:
         connection = self._connected()
         self._choose_to_listen(connection)
         now = time.monotonic()
-        if now >= self._progress_due:
-            self._progress_due = now + _PROGRESS_SECONDS
-            self._write_progress()
+        self.progress.write_if_due(self._cursor)
         for duty in self._duties:
             if now >= self._due(duty):
                 try:
@@ -163,7 +152,7 @@ class Caretaker(threading.Thread):
                     self._rests[duty] = now, duty.interval_seconds * random.uniform(0.9, 1.1)  # noqa: S311
         for pool in (self._broker.pool, self._broker.transactions):
             pool.drop_idle(_UNUSED_SECONDS)
-        self._listen(connection, min([self._progress_due, *map(self._due, self._duties)]) - time.monotonic())
+        self._listen(connection, min([self.progress.due, *map(self._due, self._duties)]) - time.monotonic())
 
     def _due(self, duty: Duty) -> float:
         """When to do it again; reckoned anew each time, since those that it was left to may be gone."""
@@ -201,22 +190,11 @@ class Caretaker(threading.Thread):
             self._is_listening = False
         return self._connection
 
+    def _cursor(self) -> Any:
+        return self._connected().cursor()
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(psycopg2.Error):
                 self._connection.close()
             self._connection = None
-
-    def _write_progress(self) -> None:
-        with self._reports_lock:
-            reports, self._reports = self._reports, {}
-        if not reports:
-            return
-        text = json.dumps([{"t": task_id, "p": percent, "n": note} for task_id, (percent, note) in reports.items()])
-        try:
-            with self._connected().cursor() as cursor:
-                tasks.report_progress(self._broker.sql, cursor, text)
-        except BaseException:
-            with self._reports_lock:
-                self._reports = reports | self._reports
-            raise

@@ -19,6 +19,30 @@ ACTIVE_STATES = frozenset(TaskState) - FINAL_STATES
 
 
 @dataclass(frozen=True, slots=True)
+class HeldTask:
+    """A task in the hands of a worker."""
+
+    worker_id: int
+    #: In which of the worker's threads it runs; None if it does not, or nobody knows.
+    thread: int | None
+    task_id: str
+    actor: str
+    queue: str
+    priority: int
+    run: int
+    #: Attempts that have ended before this run.
+    attempt: int
+    #: What this run has reported, in percent.
+    progress: int
+    note: str
+    step: str | None
+    #: When it began to run, or, as long as it does not, when it was claimed.
+    since: datetime
+    #: When its worker was last heard of, if that is too long ago.
+    last_seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRow:
     """How one run of a task ended."""
 
@@ -26,10 +50,17 @@ class AttemptRow:
     attempt: int
     outcome: Outcome
     worker_id: int | None
+    host: str | None
+    pid: int | None
     started_at: datetime | None
     finished_at: datetime
     next_eta: datetime | None
-    error: str | None
+    #: How long it was due before it began, and how long it ran.
+    wait_seconds: float | None
+    run_seconds: float | None
+    error_type: str | None
+    error_message: str | None
+    traceback: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +148,25 @@ def find(
     return as_tasks(cursor)
 
 
-def started(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[TaskRow]:
-    """List what runs, as far as the workers have told; oldest first."""
-    cursor.execute(sql["started_tasks"], {"limit": limit})
-    return as_tasks(cursor)
+def started(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[HeldTask]:
+    """List what runs, the oldest first; not what has begun just now."""
+    return _held(sql["started_tasks"], cursor, limit)
 
 
-def reserved(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[TaskRow]:
-    """List what workers have taken and not started, as far as they have told; oldest first."""
-    cursor.execute(sql["reserved_tasks"], {"limit": limit})
-    return as_tasks(cursor)
+def reserved(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[HeldTask]:
+    """List what workers have claimed and what does not run, the oldest first."""
+    return _held(sql["reserved_tasks"], cursor, limit)
+
+
+def _held(statement: str, cursor: Cursor, limit: int) -> list[HeldTask]:
+    cursor.execute(statement, {"limit": limit})
+    return [HeldTask(*row) for row in cursor.fetchall()]
 
 
 def attempts(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[AttemptRow]:
     """List how the runs of a task ended."""
     cursor.execute(sql["task_attempts"], {"task_id": task_id})
-    return [AttemptRow(run, attempt, Outcome(letter), *rest) for run, attempt, letter, *rest in cursor.fetchall()]
+    return [AttemptRow(run, attempt, Outcome[word.upper()], *rest) for run, attempt, word, *rest in cursor.fetchall()]
 
 
 def audit(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[AuditRow]:

@@ -13,8 +13,8 @@ BEGIN
         RETURN;
     END IF;
     FOR v_kind IN SELECT * FROM (VALUES
-        -- The claims of a worker that ended were given back in the same transaction.
-        ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $1 - interval '1 day' $c$),
+        -- The claims of a worker that ended were given back in the same transaction. Attempts name it until their week is dropped.
+        ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $2 - interval '7 days' $c$),
         ('kept_result',    'message_id',  $c$ result_until < $1 $c$),
         ('rate_limit',     'key',         $c$ expires_at < $1 $c$),
         ('gate',           'gate',        $c$ paused_at IS NULL AND max_running IS NULL AND coalesce(next_at, '-infinity') < $1 - interval '1 hour' $c$),

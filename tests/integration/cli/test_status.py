@@ -82,10 +82,10 @@ def test_inspect_tells_what_runs_waits_and_is_reserved(
     monkeypatch.setattr(broker, "settings", quick)
     with working(broker, threads=1):
         task_id = hold.send().message_id
-        eventually(lambda: [each["task_id"] for each in inspected("active")] == [task_id], within=5)
+        eventually(lambda: [held["task_id"] for held in inspected("active")] == [task_id], within=5)
         assert [task["task_id"] for task in inspected("scheduled")] == [later]
         ask("WITH u AS (UPDATE pipeline.worker SET running = '{}' RETURNING 1) SELECT count(*) FROM u")
-        assert task_id in [each["task_id"] for each in inspected("reserved") + inspected("active")]
+        assert task_id in [held["task_id"] for held in inspected("reserved") + inspected("active")]
         (worker,) = inspected("stats")
         assert (worker["state"], worker["threads"], worker["claimed"]) == ("alive", 1, 1)
         for what, expected in (("active", task_id), ("scheduled", later), ("stats", "alive")):
