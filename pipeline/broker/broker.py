@@ -14,7 +14,7 @@ from dramatiq.common import q_name
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import limits
+from pipeline.broker import labels, limits
 from pipeline.broker.actor import take_new
 from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.consumer import QueueFacade
@@ -145,7 +145,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def actor_options(self) -> set[str]:
         """What actors may be declared with."""
         declared = {"transactional", "hard_time_limit", "on_conflict"}
-        return self._actor_options | declared | limits.OPTIONS | KEYS
+        return self._actor_options | declared | limits.OPTIONS | KEYS | labels.DECLARED
 
     @actor_options.setter
     def actor_options(self, options: set[str]) -> None:
@@ -221,7 +221,8 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         actor = self.actors.get(message.actor_name)
         priority, options = (0, {}) if actor is None else (actor.priority, actor.options)
         limit = self.settings.message_limit_bytes
-        new = encode(message, priority, delay, limit, options, is_new=take_new(message))
+        sent_by = find_current_task()
+        new = encode(message, priority, delay, limit, options, is_new=take_new(message), sent_by=sent_by)
         # Where tasks run as they are sent, nobody holds a key.
         return new if self.eager is None else replace(new, keys=None)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg2
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import keys, limits, time_limits
+from pipeline.broker import keys, labels, limits, time_limits
 from pipeline.broker.hub import Hub
 from pipeline.broker.run_queue import RunQueue
 from pipeline.broker.transaction import OwnedTransaction, Step
@@ -71,8 +71,8 @@ class Engine(Middleware):
         broker.close()
 
     def before_declare_actor(self, broker: PostgresBroker, actor: Actor[Any, Any]) -> None:
-        """Refuse limits and keys that make no sense, where they are written down."""
-        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys))
+        """Refuse limits, keys and labels that make no sense, where they are written down."""
+        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys, labels))
         if (complaint := next(filter(None, complaints), None)) is not None:
             raise ConfigurationError(f"The actor {actor.actor_name}: {complaint}")
 

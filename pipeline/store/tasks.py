@@ -69,20 +69,27 @@ class StoredMessage:
     payload: str
     #: JSON, or None.
     keys: str | None
+    #: The same.
+    labels: str | None
     #: Whether some tasks of its queue have gates to go through.
     is_gated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """New tasks that differ in their ids and payloads only: the ids parted by commas, the payloads by line ends."""
+    """New tasks that differ in their ids, payloads and labels only.
+
+    The ids are parted by commas, the payloads by line ends, and so are the labels, if any of them has some.
+    """
 
     queue: str
     priority: int
     actor: str
     delay_ms: int | None
+    parent: int | None
     message_ids: str
     payloads: str
+    labels: str | None
 
 
 #: What a command returns that has done what it was asked for.
@@ -136,7 +143,9 @@ def enqueue(
             "mode": mode,
             "since_ms": since_ms,
             "notify": notify,
+            "parent": task.parent,
             "keys": task.keys,
+            "labels": task.labels,
         },
     )
     value: str = _value(cursor)
@@ -162,7 +171,7 @@ def enqueue_many(
 
 
 def enqueue_alike(sql: Mapping[str, str], cursor: Cursor, alike: Alike, *, notify: bool = False) -> None:
-    """Insert tasks that differ in their payloads only, and whose ids nobody else has."""
+    """Insert tasks that differ in their payloads and labels only, and whose ids nobody else has."""
     cursor.execute(
         sql["enqueue_alike"],
         {
@@ -172,6 +181,8 @@ def enqueue_alike(sql: Mapping[str, str], cursor: Cursor, alike: Alike, *, notif
             "delay_ms": alike.delay_ms,
             "message_ids": alike.message_ids,
             "payloads": alike.payloads,
+            "labels": alike.labels,
+            "parent": alike.parent,
             "notify": notify,
         },
     )
@@ -274,6 +285,7 @@ def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str,
             "delay_ms": task.delay_ms,
             "payload": task.payload,
             "keys": task.keys,
+            "labels": task.labels,
             "who": who,
             "reason": reason,
         },
