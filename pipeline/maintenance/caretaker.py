@@ -1,8 +1,8 @@
 """The caretaker: a worker's second thread and second connection.
 
-It listens for wake-ups, writes progress, and runs the duties when they are due. Everything it does is either a hint (a
-wake-up), may be late by a second (progress), or may be done by any other worker just as well (the duties); so its
-errors are logged and it goes on.
+It listens for wake-ups, writes progress and what tasks log, and runs the duties when they are due. Everything it does
+is either a hint (a wake-up), may be late by a second (progress, logs), or may be done by any other worker just as well
+(the duties); so its errors are logged and it goes on.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from pipeline.maintenance.inbox_adopter import InboxAdopter
 from pipeline.maintenance.partitions import Partitions
 from pipeline.maintenance.purger import Purger
 from pipeline.maintenance.rescuer import Rescuer
-from pipeline.store import tasks
+from pipeline.store import task_logs, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
@@ -81,6 +81,14 @@ class Hub(Protocol):
     def wake(self) -> None: ...
 
 
+class Logs(Protocol):
+    """What tasks log, kept until it is written."""
+
+    def listen(self) -> None: ...
+
+    def write_to(self, write: Callable[[str], None]) -> None: ...
+
+
 class Duty(Protocol):
     """Something that is to be done again and again, by whichever worker comes to it."""
 
@@ -97,12 +105,13 @@ class Duty(Protocol):
 
 
 class Caretaker(threading.Thread):
-    """Listens, writes progress, runs the duties."""
+    """Listens, writes progress and logs, runs the duties."""
 
-    def __init__(self, broker: Broker, hub: Hub) -> None:
+    def __init__(self, broker: Broker, hub: Hub, logs: Logs | None = None) -> None:
         super().__init__(name="pipeline-caretaker", daemon=True)
         self._broker = broker
         self._hub = hub
+        self._logs = logs
         self._is_stopping = threading.Event()
         self._reports: dict[str, tuple[int, str]] = {}
         self._reports_lock = threading.Lock()
@@ -126,7 +135,7 @@ class Caretaker(threading.Thread):
             self._reports[task_id] = (percent, note)
 
     def stop(self) -> None:
-        """Write what was reported and end."""
+        """Write what was reported and logged, and end."""
         self._is_stopping.set()
         self.join(5)
 
@@ -143,15 +152,17 @@ class Caretaker(threading.Thread):
                 log.exception("caretaker.failed")
                 self._disconnect()
                 self._is_stopping.wait(5.0)
-        with suppress(psycopg2.Error, PipelineError):
-            self._write_progress()
+        for write in (self._write_progress, self._write_logs):
+            with suppress(psycopg2.Error, PipelineError):
+                write()
         self._disconnect()
 
     def _round(self) -> None:
         connection = self._connected()
         self._choose_to_listen(connection)
         now = time.monotonic()
-        if now >= self._progress_due:
+        is_second_over = now >= self._progress_due
+        if is_second_over:
             self._progress_due = now + _PROGRESS_SECONDS
             self._write_progress()
         for duty in self._duties:
@@ -161,6 +172,9 @@ class Caretaker(threading.Thread):
                         duty.run(cursor)
                 finally:  # by what it has just found, and also if it failed
                     self._rests[duty] = now, duty.interval_seconds * random.uniform(0.9, 1.1)  # noqa: S311
+        if is_second_over and self._logs is not None:
+            self._logs.listen()
+            self._write_logs()  # last: if it fails, the duties have been done
         for pool in (self._broker.pool, self._broker.transactions):
             pool.drop_idle(_UNUSED_SECONDS)
         self._listen(connection, min([self._progress_due, *map(self._due, self._duties)]) - time.monotonic())
@@ -220,3 +234,11 @@ class Caretaker(threading.Thread):
             with self._reports_lock:
                 self._reports = reports | self._reports
             raise
+
+    def _write_logs(self) -> None:
+        if self._logs is not None:
+            self._logs.write_to(self._write_lines)
+
+    def _write_lines(self, lines: str) -> None:
+        with self._connected().cursor() as cursor:
+            task_logs.write(self._broker.sql, cursor, lines)
