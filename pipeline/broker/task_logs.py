@@ -104,13 +104,15 @@ class TaskLogs(Listener):
     def handle(self, record: logging.LogRecord) -> bool:
         """Keep a line if a task of this worker has logged it. Without the lock that other handlers take."""
         task = find_current_task()
-        if task is not None and task.engine is self._engine and not _is_machinery(record.name):
-            with suppress(Exception):
+        if task is not None and task.engine is self._engine:
+            with suppress(Exception):  # whatever a record made by hand may hold
                 self._keep(task.message, record)
         self.stand_in(record)
         return True
 
     def _keep(self, proxy: TaskProxy, record: logging.LogRecord) -> None:
+        if _is_machinery(record.name):
+            return
         log = proxy.log or vars(proxy).setdefault("log", RunLog(proxy.id, proxy.run))
         if record.levelno < log.least or len(self._lines) >= _MOST_LINES:
             self._leave_out(log, record)
@@ -188,7 +190,7 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def _traces(record: logging.LogRecord) -> Iterator[str]:
-    error = record.exc_info
+    error: Any = record.exc_info
     if isinstance(record.msg, Mapping):  # structlog's own way to say it
         error = error or record.msg.get("exc_info")
     if isinstance(error, BaseException):
