@@ -41,6 +41,11 @@ def show_json(value: Any) -> None:
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
 
 
+def show_json_line(value: Any) -> None:
+    """Print one row as JSON on a line of its own, for programs that read while it goes on."""
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
 def queue_table(rows: Iterable[QueueRow]) -> Table:
     """What waits and runs in each queue."""
     table = _table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.cli.failure import Failure
 from pipeline.cli.options import Duration, Instant, Json, reason_option, who_option
 from pipeline.states import TaskState
 from pipeline.store.status import Filters
+from pipeline.store.task_logs import LEVELS
 
 _ids = click.argument("task_ids", nargs=-1, required=True, metavar="ID...")
 
@@ -79,6 +81,25 @@ def watch(task_id: str) -> None:
         click.echo("Not watched any more; the task goes on.", err=True)
         has_succeeded = False
     click.get_current_context().exit(0 if has_succeeded else 1)
+
+
+@task.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--run", type=click.IntRange(min=1), help="Only this run. [all]")
+@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), default="debug", help="Only from here on.")
+@click.option("--follow", is_flag=True, help="Go on until the task has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+def logs(task_id: str, **how: Any) -> None:
+    """Show what the task ID logged, run by run.
+
+    With --follow also what it is still to log, a second after it did. Ctrl-C leaves; the task goes on.
+    """
+    from pipeline.cli.environment import use_running_database
+    from pipeline.cli.task_log import show_logs
+
+    use_running_database()
+    with suppress(KeyboardInterrupt):
+        show_logs(task_id, **how)
 
 
 @task.command()
