@@ -27,6 +27,8 @@ from pipeline.maintenance.inbox_adopter import InboxAdopter
 from pipeline.maintenance.partitions import Partitions
 from pipeline.maintenance.purger import Purger
 from pipeline.maintenance.rescuer import Rescuer
+from pipeline.maintenance.stat_folder import StatFolder
+from pipeline.maintenance.tally_writer import Tally, TallyWriter
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Broker(Protocol):
     inbox: tuple[str, str]
     pool: Pool
     transactions: Pool
+    tally: Tally
 
     @property
     def url(self) -> str: ...
@@ -107,6 +110,7 @@ class Caretaker(threading.Thread):
         self._reports: dict[str, tuple[int, str]] = {}
         self._reports_lock = threading.Lock()
         self._progress_due = 0.0
+        self._tally_writer = TallyWriter(broker.tally, broker.sql)
         self._duties: list[Duty] = [
             Rescuer(broker.settings, broker.sql, lambda: hub.worker_id),
             CancelSettler(broker.sql),
@@ -114,6 +118,8 @@ class Caretaker(threading.Thread):
             GateSweeper(broker.sql),
             Partitions(broker.settings, broker.sql),
             Purger(broker.settings, broker.inbox, broker.sql),
+            StatFolder(broker.sql),
+            self._tally_writer,
         ]
         #: When each duty was last done, and how long it rests then.
         self._rests: dict[Duty, tuple[float, float]] = {}
@@ -126,7 +132,7 @@ class Caretaker(threading.Thread):
             self._reports[task_id] = (percent, note)
 
     def stop(self) -> None:
-        """Write what was reported and end."""
+        """Write what was reported and counted, and end."""
         self._is_stopping.set()
         self.join(5)
 
@@ -145,6 +151,8 @@ class Caretaker(threading.Thread):
                 self._is_stopping.wait(5.0)
         with suppress(psycopg2.Error, PipelineError):
             self._write_progress()
+        with suppress(psycopg2.Error, PipelineError):
+            self._tally_writer.run(self._connected().cursor())
         self._disconnect()
 
     def _round(self) -> None:
