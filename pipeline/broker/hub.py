@@ -219,7 +219,7 @@ class Hub(threading.Thread):
 
     def _take_in(self, items: Iterable[Item]) -> None:
         """Turn what the threads handed over into outcomes to write."""
-        for item in filter(None, items):
+        for item in (each for each in items if each is not None):
             conclusion = item if isinstance(item, Conclusion) else self._conclusion_of(item)
             proxy = conclusion.proxy
             if self._held.get(proxy.id) is not proxy:

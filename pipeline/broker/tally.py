@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
+from bisect import bisect_right
 from datetime import UTC, datetime
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.states import Outcome
@@ -33,24 +32,25 @@ _SUCCEEDED: Final = Outcome.SUCCEEDED
 
 
 class _Counts:
-    """One row: what ended in one minute of one queue and actor."""
+    """What ended in one minute of one queue and actor."""
 
-    __slots__ = ("others", "run_seconds", "runs", "started", "succeeded", "wait_seconds", "waits")
+    __slots__ = ("others", "others_begun", "runs", "waits")
 
     def __init__(self) -> None:
-        self.started = self.succeeded = 0
+        #: Of each run that began: how long it took; and when it began less when it was due, by two different clocks.
+        self.runs: list[float] = []
+        self.waits: list[float] = []
+        #: Of those that did not succeed, how many ended how; and how many had begun. All others of ``runs`` succeeded.
         self.others = dict.fromkeys(_OTHERS.values(), 0)
-        self.wait_seconds = self.run_seconds = 0.0
-        #: One bucket each, not cumulative yet.
-        self.waits = [0] * (len(BOUNDS) + 1)
-        self.runs = [0] * (len(BOUNDS) + 1)
+        self.others_begun = 0
 
 
 class Tally:
     """Takes what the hub concluded; gives it to whoever writes it. Both at any time, from threads of their own.
 
-    Minutes and waits are those of the database's clock: this machine's may be wrong by hours. So somebody has to tell,
-    before the first run and again and again, what that one shows.
+    A run costs half a microsecond: it is noted down, and added up when it is taken. Minutes and waits are those of the
+    database's clock, for this machine's may be wrong by hours. So somebody has to tell, before the first run and again
+    and again, what that one shows.
     """
 
     def __init__(self) -> None:
@@ -66,36 +66,31 @@ class Tally:
         self._offset = epoch - time.monotonic()
 
     def add(self, conclusions: Iterable[Conclusion]) -> None:
-        """Count runs whose outcomes have been written. It takes about a microsecond each."""
+        """Note runs whose outcomes have been written."""
+        queue = actor = None
+        since = until = 0.0
         with self._lock:
-            rows, offset = self._rows, self._offset
             for each in conclusions:
-                proxy, outcome, finished_at = each.proxy, each.outcome, each.finished_at
-                if outcome is not _SUCCEEDED and _is_of_others(proxy, outcome):
+                proxy, finished_at = each.proxy, each.finished_at
+                # Most are as the one before, which is told more quickly than a key is made and hashed.
+                if not since <= finished_at < until or proxy.actor_name != actor or proxy.queue_name != queue:
+                    minute = int((finished_at + self._offset) // 60)
+                    since = minute * 60 - self._offset
+                    until = since + 60
+                    queue, actor = proxy.queue_name, proxy.actor_name
+                    counts = self._rows.setdefault((minute, queue, actor), _Counts())
+                if each.outcome is not _SUCCEEDED and not _note_other(counts, proxy, each.outcome):
                     continue
-                key = (int((finished_at + offset) // 60), proxy.queue_name, proxy.actor_name)
-                counts = rows.get(key)
-                if counts is None:
-                    counts = rows[key] = _Counts()
-                if outcome is _SUCCEEDED:
-                    counts.succeeded += 1
-                else:
-                    counts.others[_OTHERS[outcome]] += 1
-                started_at = proxy.started_at
-                if started_at is not None:
-                    wait, run = max(started_at + offset - proxy.eta, 0.0), finished_at - started_at
-                    counts.started += 1
-                    counts.wait_seconds += wait
-                    counts.run_seconds += run
-                    counts.waits[bisect_left(BOUNDS, wait)] += 1
-                    counts.runs[bisect_left(BOUNDS, run)] += 1
+                started_at: float = proxy.started_at  # type: ignore[assignment]
+                counts.runs.append(finished_at - started_at)
+                counts.waits.append(started_at - proxy.eta)
 
     def take(self) -> list[dict[str, Any]]:
         """Take what was counted since the last time, as rows of ``stat_minute``, to be written by the caller."""
         with self._lock:
             rows, self._rows = self._rows, {}
             left, self._left = self._left, []
-        return left + [_as_row(*key, counts) for key, counts in rows.items()]
+        return left + [_as_row(*key, counts, self._offset) for key, counts in rows.items()]
 
     def put_back(self, rows: Sequence[dict[str, Any]]) -> None:
         """Keep rows that could not be written until the next time."""
@@ -103,21 +98,33 @@ class Tally:
             self._left += rows
 
 
-def _is_of_others(proxy: TaskProxy, outcome: Outcome) -> bool:
-    """Tell whether somebody else concluded the run, and counts it: its own transaction found that it came too late."""
-    return proxy.is_settled and outcome is Outcome.LOST
+def _note_other(counts: _Counts, proxy: TaskProxy, outcome: Outcome) -> bool:
+    """Note a run that did not succeed; tell whether it had begun."""
+    if proxy.is_settled and outcome is Outcome.LOST:
+        return False  # its own transaction came too late: somebody else concluded the run, and counts it
+    counts.others[_OTHERS[outcome]] += 1
+    has_begun = proxy.started_at is not None
+    counts.others_begun += has_begun
+    return has_begun
 
 
-def _as_row(minute: int, queue: str, actor: str, counts: _Counts) -> dict[str, Any]:
+def _as_row(minute: int, queue: str, actor: str, counts: _Counts, offset: float) -> dict[str, Any]:
+    waits = [max(wait + offset, 0.0) for wait in counts.waits]
     return {
         "minute": datetime.fromtimestamp(minute * 60, UTC).isoformat(),
         "queue": queue,
         "actor": actor,
-        "started": counts.started,
-        "succeeded": counts.succeeded,
+        "started": len(counts.runs),
+        "succeeded": len(counts.runs) - counts.others_begun,
         **counts.others,
-        "wait_ms": counts.wait_seconds * 1000,
-        "run_ms": counts.run_seconds * 1000,
-        "waits": list(accumulate(counts.waits)),
-        "runs": list(accumulate(counts.runs)),
+        "wait_ms": sum(waits) * 1000,
+        "run_ms": sum(counts.runs) * 1000,
+        "waits": _histogram(waits),
+        "runs": _histogram(counts.runs),
     }
+
+
+def _histogram(seconds: list[float]) -> list[int]:
+    """Count how many took no longer than each bound, and how many there are."""
+    ordered = sorted(seconds)
+    return [*(bisect_right(ordered, bound) for bound in BOUNDS), len(ordered)]
