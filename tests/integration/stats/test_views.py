@@ -136,7 +136,7 @@ def test_failures_are_grouped_by_actor_and_error(rows: Rows, fail: Callable[...,
         " LEFT JOIN (SELECT message_id AS task_id, id FROM pipeline.task) t ON t.task_id = f.last_task_id ORDER BY actor, error_type"
     )
 
-    assert [(*row[:5], row[5].total_seconds(), row[6]) for row in shown] == [
+    assert [(*row[:5], round(row[5].total_seconds()), row[6]) for row in shown] == [
         ("mail", "greet", "KeyError", 1, "5 min ago", 0, True),
         ("mail", "greet", "ValueError", 3, "2 min ago", 7 * 60, True),
         ("mail", "other", "ValueError", 1, "4 min ago", 0, True),
