@@ -30,6 +30,7 @@ from pipeline.broker.placing import run_again, standing, stood_for, with_own_key
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.broker.runner import Runner
 from pipeline.broker.sender import Sender, in_our_words
+from pipeline.broker.tally import Tally
 from pipeline.context import CurrentTask, NewTask, find_current_task
 from pipeline.db.embedded import database_url
 from pipeline.db.pool import Deadline, Pool
@@ -92,6 +93,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         self.interrupter = Interrupter()
         self.engine = Engine(self)
         self.runner = Runner(self)
+        self.tally = Tally()
         self.hub: Hub = None  # type: ignore[assignment]  # set while a worker runs in this process
         #: Runs tasks where they are sent; None unless PIPELINE_EAGER is set.
         self.eager: Eager | None = None

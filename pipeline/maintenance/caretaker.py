@@ -28,6 +28,8 @@ from pipeline.maintenance.partitions import Partitions
 from pipeline.maintenance.progress import ProgressWriter
 from pipeline.maintenance.purger import Purger
 from pipeline.maintenance.rescuer import Rescuer
+from pipeline.maintenance.stat_folder import StatFolder
+from pipeline.maintenance.tally_writer import Tally, TallyWriter
 from pipeline.store import task_logs
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Broker(Protocol):
     inbox: tuple[str, str]
     pool: Pool
     transactions: Pool
+    tally: Tally
 
     @property
     def url(self) -> str: ...
@@ -117,6 +120,7 @@ class Caretaker(threading.Thread):
         self._logs_due = 0.0 if logs is not None else float("inf")
         self._is_stopping = threading.Event()
         self.progress = ProgressWriter(broker.sql)
+        self._tally_writer = TallyWriter(broker.tally, broker.sql)
         self._duties: list[Duty] = [
             Rescuer(broker.settings, broker.sql, lambda: hub.worker_id),
             CancelSettler(broker.sql),
@@ -124,6 +128,8 @@ class Caretaker(threading.Thread):
             GateSweeper(broker.sql),
             Partitions(broker.settings, broker.sql),
             Purger(broker.settings, broker.inbox, broker.sql),
+            StatFolder(broker.sql),
+            self._tally_writer,
         ]
         #: When each duty was last done, and how long it rests then.
         self._rests: dict[Duty, tuple[float, float]] = {}
@@ -131,7 +137,7 @@ class Caretaker(threading.Thread):
         self._is_listening = False
 
     def stop(self) -> None:
-        """Write what was reported and logged, and end."""
+        """Write what was reported, logged and counted, and end."""
         self._is_stopping.set()
         self.join(5)
 
@@ -148,7 +154,7 @@ class Caretaker(threading.Thread):
                 log.exception("caretaker.failed")
                 self._disconnect()
                 self._is_stopping.wait(5.0)
-        for write in (partial(self.progress.write, self._cursor), self._write_logs):
+        for write in (partial(self.progress.write, self._cursor), self._write_logs, self._write_tally):
             with suppress(psycopg2.Error, PipelineError):
                 write()
         self._disconnect()
@@ -219,6 +225,10 @@ class Caretaker(threading.Thread):
             with suppress(psycopg2.Error):
                 self._connection.close()
             self._connection = None
+
+    def _write_tally(self) -> None:
+        with self._cursor() as cursor:
+            self._tally_writer.run(cursor)
 
     def _write_logs(self) -> None:
         if self._logs is not None:

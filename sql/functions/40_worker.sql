@@ -108,6 +108,7 @@ BEGIN
     )
     SELECT array_agg(id) INTO v_ids FROM waiting;
     PERFORM let_go(v_ids, '{}', true);
+    PERFORM count_aside(v_ids);
     RETURN coalesce(cardinality(v_ids), 0);
 END $$;
 
@@ -181,6 +182,7 @@ BEGIN
         SELECT h.lane, j.next_eta, h.id, h.run + 1 FROM judged j JOIN held h ON (h.id, h.run) = (j.task_id, j.run)
     )
     SELECT array_agg(task_id) INTO v_judged FROM judged;
+    PERFORM count_aside(v_judged);
     PERFORM return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
     PERFORM let_go(v_judged, '{}', false);
     PERFORM pg_notify(current_schema(), '');
@@ -256,6 +258,7 @@ BEGIN
       INTO v_ended, v_poison, v_lost
       FROM (SELECT *, true AS is_lost FROM lost UNION ALL SELECT *, false FROM untouched) e;
     PERFORM let_go(v_ended, v_poison, true);
+    PERFORM count_aside(v_ended);
     RETURN v_lost;
 END $$;
 

@@ -36,6 +36,7 @@ BEGIN
     SELECT coalesce(array_agg(task_id), '{}') INTO v_ids FROM cancelled;
     INSERT INTO audit (action, who, queue) VALUES ('flush', p_who, p_queue);
     PERFORM let_go(v_ids, v_ids, false);
+    PERFORM count_aside(v_ids);
     RETURN cardinality(v_ids);
 END $$;
 

@@ -24,6 +24,7 @@ BEGIN
         -- All members of a group that old have ended, unless one of them is carried.
         ('task_group',     'group_id',    $c$ created_at < $2 AND (remaining = 0 OR NOT EXISTS (
             SELECT FROM task_carry c WHERE c.payload->'options'->>'group_completion_uuid' = group_id::text)) $c$),
+        ('stat_minute',    'ctid',        $c$ minute < $2 $c$),
         ('audit',          'audit_id',    $c$ at < $2 $c$),
         ('inbox_rejected', 'rejected_id', $c$ rejected_at < $2 $c$)) AS k(name, key, condition)
     LOOP
