@@ -53,10 +53,6 @@ SELECT run, attempt, outcome, worker_id, started_at, finished_at, next_eta,
        CASE WHEN error IS NOT NULL THEN concat_ws(': ', error->>'type', nullif(error->>'message', '')) END
   FROM :"schema".attempt WHERE task_id = :"schema".find_task_v1(%(task_id)s) ORDER BY run
 
--- name: task_audit
--- What was done to one task.
-SELECT at, action, who, reason FROM :"schema".audit WHERE task_id = :"schema".find_task_v1(%(task_id)s) ORDER BY audit_id
-
 -- name: queues
 -- What waits and runs in each queue now.
 SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_reason, resume_at, max_running, weight

@@ -13,6 +13,7 @@ import pipeline
 from pipeline import PostgresBroker, WorkerEnded, WorkerUnknown, drain_worker
 from pipeline.commands.workers import drain_workers
 from pipeline.runtime import ask
+from pipeline.store.audit import By
 from tests.fixtures.broker import working
 from tests.fixtures.wait import eventually
 
@@ -105,13 +106,13 @@ def test_two_who_drain_at_once_do_not_wait_in_a_circle(
     first, second = register(rows), register(rows)
     one, other = connect(), connect()
     with one.cursor() as cursor:
-        drain_workers(broker.sql, cursor, [second, first], who="ada")
+        drain_workers(broker.sql, cursor, [second, first], by=By("ada"))
     failures: list[Exception] = []
 
     def drain_too() -> None:
         try:
             with other.cursor() as cursor:
-                drain_workers(broker.sql, cursor, [first, second], who="bob")
+                drain_workers(broker.sql, cursor, [first, second], by=By("bob"))
             other.commit()
         except psycopg2.Error as error:
             failures.append(error)

@@ -89,7 +89,7 @@ def test_roles_that_were_not_let_in_get_nothing(rows, roles):
 
     rows("SELECT pipeline.grant_roles()")
 
-    cancel = "pipeline.cancel_v1(uuid,text,text,bigint)"
+    cancel = "pipeline.cancel_v1(uuid,text,text,bigint,text)"
     assert rows("SELECT has_function_privilege('pipeline_producer', %s, 'EXECUTE')", cancel) == [(False,)]
 
 
@@ -170,12 +170,12 @@ def test_a_worker_may_do_every_duty(as_role, rows):
         for statement in (
             "SELECT * FROM pipeline.watch_workers_v1()",
             "SELECT pipeline.end_backends_v1(1)",
-            "SELECT * FROM pipeline.missing_partitions_v1(28)",
+            "SELECT * FROM pipeline.missing_partitions_v1(30)",
             "SELECT pipeline.make_partition_v1('task', 100)",
             "SELECT pipeline.carry_tasks_v1(100, 0, 10)",
             "SELECT pipeline.drop_week_v1(100)",
-            "SELECT * FROM pipeline.purge_v1(28, 10)",
-            "SELECT pipeline.purge_carried_v1(28, 10)",
+            "SELECT * FROM pipeline.purge_v1(30, 10)",
+            "SELECT pipeline.purge_carried_v1(30, 10)",
             "SELECT * FROM pipeline.adopt_inbox_v1('dramatiq', '', 10)",
             "SELECT * FROM pipeline.task_status",
         ):
@@ -270,7 +270,7 @@ def test_the_schema_may_have_any_name(empty_database_url):
     migrate(empty_database_url, 'Er"p')
     with psycopg2.connect(empty_database_url) as connection, connection.cursor() as cursor:
         cursor.execute(render((ROOT / "roles.sql").read_text(), 'Er"p'))
-        cancel = '"Er""p".cancel_v1(uuid,text,text,bigint)'
+        cancel = '"Er""p".cancel_v1(uuid,text,text,bigint,text)'
         cursor.execute("SELECT has_function_privilege('pipeline_producer', %s, 'EXECUTE')", (cancel,))
         assert cursor.fetchone() == (True,)
     connection.close()
