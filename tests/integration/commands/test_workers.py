@@ -77,9 +77,9 @@ def test_workers_that_cannot_be_drained_are_named_and_nothing_is_done(broker: Po
     rows("SELECT pipeline.end_worker_v1(%s)", ended)
 
     with pytest.raises(WorkerEnded, match=f"The worker {ended} is stopped; only one that is alive can be drained"):
-        ask(drain_workers, [alive, ended], who="ada")
+        ask(drain_workers, [alive, ended], by=By("ada"))
     with pytest.raises(WorkerUnknown, match="There is no worker 999"):
-        ask(drain_workers, [alive, 999], who="ada")
+        ask(drain_workers, [alive, 999], by=By("ada"))
 
     assert drained(rows) == []
     assert rows("SELECT 1 FROM pipeline.audit") == []
@@ -90,11 +90,11 @@ def test_all_workers_of_a_machine_drain(broker: PostgresBroker, rows: Rows) -> N
     mine, ended, theirs = register(rows), register(rows), register(rows, "there")
     rows("SELECT pipeline.end_worker_v1(%s)", ended)
 
-    assert ask(drain_workers, host="here", who="ada") == [mine]
+    assert ask(drain_workers, host="here", by=By("ada")) == [mine]
     assert drained(rows) == [mine]
-    assert ask(drain_workers, who="ada") == [mine, theirs]
+    assert ask(drain_workers, by=By("ada")) == [mine, theirs]
     with pytest.raises(WorkerUnknown, match="no worker that is alive on the host nowhere"):
-        ask(drain_workers, host="nowhere", who="ada")
+        ask(drain_workers, host="nowhere", by=By("ada"))
     for worker in (mine, theirs):
         rows("SELECT pipeline.end_worker_v1(%s)", worker)
 

@@ -233,6 +233,47 @@ def test_an_operator_sees_everything_and_commands(as_role, rows):
             ask("DELETE FROM pipeline.task")
 
 
+@pytest.mark.parametrize("role", ["pipeline_operator", "pipeline_worker", "pipeline_producer", "pipeline_reader"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO pipeline.audit (action, who) VALUES ('cancel', 'somebody else')",
+        "SELECT pipeline.note('cancel', 'somebody else', '', 'sql', NULL, NULL)",
+        "UPDATE pipeline.audit SET who = 'somebody else'",
+        "DELETE FROM pipeline.audit",
+        "TRUNCATE pipeline.audit",
+        "ALTER TABLE pipeline.audit DISABLE TRIGGER ALL",
+    ],
+)
+def test_who_acts_is_noted_and_cannot_change_it(as_role, rows, role, statement):
+    rows("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
+    with as_role(role) as ask:
+        for setting in ("off", "on"):  # the purge's own word opens nothing to those who have no right
+            ask(f"SET pipeline.purges_audit = {setting}")
+            with pytest.raises(errors.InsufficientPrivilege):
+                ask(statement)
+
+    assert rows("SELECT action, who FROM pipeline.audit_log") == [("pause", "ada")]
+
+
+def test_operators_and_readers_read_what_was_done(as_role, rows):
+    with as_role("pipeline_operator") as ask:
+        ask("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
+    for role in ("pipeline_operator", "pipeline_reader"):
+        with as_role(role) as ask:
+            assert ask("SELECT action, who, reason, new_value->>'paused' FROM pipeline.audit_log") == [
+                ("pause", "ada", "out of paper", "true")
+            ]
+
+
+def test_a_reader_sees_when_what_happened_to_a_task_but_no_error_text(as_role, rows):
+    rows(ENQUEUE)
+    with as_role("pipeline_reader") as ask:
+        assert ask("SELECT event FROM pipeline.task_timeline ORDER BY at, event") == [("due",), ("enqueued",)]
+        with pytest.raises(errors.InsufficientPrivilege):
+            ask("SELECT detail FROM pipeline.task_timeline")
+
+
 @pytest.mark.parametrize("relation", ["lane", "task", "ready", "actor"])
 def test_a_callers_temporary_tables_are_not_taken_for_ours(as_role, rows, relation):
     """A producer hides our table behind one of its own, with a trigger that would run as the owner."""
