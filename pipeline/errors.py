@@ -25,6 +25,7 @@
     ├── HardTimeLimitExceeded       the run before was killed with its process
     ├── TasksWithoutEnd             tasks that were to run inline, or to be drained, keep coming
     ├── TaskFailed                  a run failed with an error of which only the text is known
+    ├── TaskNotSucceeded            who waited for its result gets to know how it ended
     ├── TaskConflict                the task's state does not allow it
     │   └── TaskNotCancellable      it has ended
     ├── DuplicateTask               another task has the key
@@ -242,6 +243,17 @@ class TaskFailed(PipelineError):
     def __init__(self, task_id: str | None = None, error: str = "", text: str = "") -> None:
         self.task_id = task_id
         super().__init__(f"The task {task_id} failed: {error}: {text}" if task_id else None)
+
+
+class TaskNotSucceeded(PipelineError):
+    """The task ended without success, so there is no result."""
+
+    def __init__(self, task_id: str | None = None, state: str = "", error: str | None = None) -> None:
+        self.task_id = task_id
+        self.state = state
+        self.error = error
+        told = f"The task {task_id} is {state}" + (f": {error}" if error else "")
+        super().__init__(told if task_id else None)
 
 
 class TransactionOwned(PipelineError):

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     #: How often a task may lose its worker process before it fails as poison.
     max_losses: int = Field(default=3, ge=1)
     #: How long finished tasks, their attempts and results are kept. Whole weeks are dropped; unfinished tasks stay.
-    retention_days: int = Field(default=28, ge=1)
+    retention_days: int = Field(default=30, ge=1)
     #: The longest pause between two looks of a worker process into an empty queue. Each other free process makes it a
     #: fifth longer.
     poll_max_ms: int = Field(default=300, ge=1, le=60_000)

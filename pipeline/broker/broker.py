@@ -39,6 +39,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.middleware import stack
 from pipeline.settings import Settings, get_settings
 from pipeline.store import tasks
+from pipeline.store.audit import By
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -340,7 +341,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
         with self.pool.connection() as connection, connection.cursor() as cursor:
-            tasks.flush(self.sql, cursor, q_name(queue_name), "flush")
+            tasks.flush(self.sql, cursor, q_name(queue_name), By("flush"))
 
     def flush_all(self) -> None:
         """Cancel all that waits in the declared queues."""

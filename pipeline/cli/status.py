@@ -72,24 +72,28 @@ def _known(task_id: str) -> TaskRow:
 
 
 def show_task(task_id: str, *, as_json: bool) -> None:
-    """Show one task, its runs, and what was done to it.
+    """Show one task, its runs, and what has happened to it.
 
     Raises:
         TaskNotFound: There is no such task.
     """
     from pipeline.cli import tables
     from pipeline.runtime import ask
+    from pipeline.store import audit
     from pipeline.store import status as store
+    from pipeline.store.timeline import timeline
 
     row = _known(task_id)
-    attempts, audit = ask(store.attempts, row.task_id), ask(store.audit, row.task_id)
+    attempts, events = ask(store.attempts, row.task_id), ask(timeline, row.task_id)
     if as_json:
-        tables.show_json({**_described(row), "args": row.args, "runs": attempts, "audit": audit})
+        commands = ask(audit.newest, task_id=row.task_id, limit=1000)[::-1]
+        described = {**_described(row), "args": row.args, "runs": attempts, "audit": commands, "timeline": events}
+        tables.show_json(described)
         return
     shown = {name: value for name, value in _described(row).items() if name not in _SAID_TWICE}
     shown["args"] = row.args
     details = tables.detail_table((name, value) for name, value in shown.items() if value not in (None, ""))
-    more = [tables.attempt_table(attempts), tables.audit_table(audit)]
+    more = [tables.attempt_table(attempts), tables.timeline_table(events)]
     tables.show(details, *(table for table in more if table.row_count))
 
 

@@ -55,7 +55,7 @@ def list_(states: Sequence[str], before: str | None, limit: int, as_json: bool, 
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def show(task_id: str, as_json: bool) -> None:
-    """Show the task ID: its state, its runs, and what was done to it."""
+    """Show the task ID: its state, its runs, and what has happened to it."""
     from pipeline.cli.environment import use_running_database
     from pipeline.cli.status import show_task
 

@@ -64,16 +64,6 @@ class AttemptRow:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditRow:
-    """What somebody did to a task."""
-
-    at: datetime
-    action: str
-    who: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class QueueRow:
     """What waits and runs in one queue."""
 
@@ -167,12 +157,6 @@ def attempts(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[Attem
     """List how the runs of a task ended."""
     cursor.execute(sql["task_attempts"], {"task_id": task_id})
     return [AttemptRow(run, attempt, Outcome[word.upper()], *rest) for run, attempt, word, *rest in cursor.fetchall()]
-
-
-def audit(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[AuditRow]:
-    """List what was done to a task, oldest first."""
-    cursor.execute(sql["task_audit"], {"task_id": task_id})
-    return [AuditRow(*row) for row in cursor.fetchall()]
 
 
 def queues(sql: Mapping[str, str], cursor: Cursor) -> list[QueueRow]:

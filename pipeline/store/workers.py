@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from pipeline.store.audit import By
+
 
 @dataclass(frozen=True, slots=True)
 class WatchedWorker:
@@ -134,13 +136,11 @@ def drain(
     cursor: Cursor,
     worker_ids: Iterable[int] | None,
     host: str | None,
-    *,
-    who: str,
-    reason: str,
+    by: By,
 ) -> dict[int, str | None]:
     """Let workers claim nothing more and end; see ``drain_workers_v1``."""
     ids = None if worker_ids is None else list(worker_ids)
-    cursor.execute(sql["drain_workers"], {"workers": ids, "host": host, "who": who, "reason": reason})
+    cursor.execute(sql["drain_workers"], {"workers": ids, "host": host, **by.parameters})
     return dict(cursor.fetchall())
 
 

@@ -274,12 +274,13 @@ $$;
 -- the rest of the arguments. They learn it with their next beat. Asking again changes nothing.
 -- Returns the workers that drain; or, if any that was named is not alive, those with what they are instead
 -- ('stopped', 'dead', NULL for an unknown one), and nothing is done.
-CREATE OR REPLACE FUNCTION drain_workers_v1(p_workers bigint[], p_host text, p_who text, p_reason text)
+CREATE OR REPLACE FUNCTION drain_workers_v1(p_workers bigint[], p_host text, p_who text, p_reason text, p_source text DEFAULT 'sql')
 RETURNS TABLE (worker_id bigint, told text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     v_chosen bigint[];
+    v_asked  bigint[];
 BEGIN
     -- In order: two who lock several workers must not wait for each other in a circle. Locked, a worker that is alive stays so.
     v_chosen := ARRAY(SELECT w.worker_id FROM worker w
@@ -295,7 +296,9 @@ BEGIN
         UPDATE worker SET drain_at = clock_timestamp(), drained_by = p_who, drain_reason = p_reason
          WHERE worker_id = ANY (v_chosen) AND drain_at IS NULL RETURNING worker_id
     )
-    INSERT INTO audit (action, who, reason, worker_id) SELECT 'drain', p_who, p_reason, a.worker_id FROM asked a;
+    SELECT array_agg(a.worker_id) INTO v_asked FROM asked a;
+    PERFORM note('drain', p_who, p_reason, p_source, '{"state": "alive"}', '{"state": "draining"}', p_worker => i)
+       FROM unnest(v_asked) AS i;
     RETURN QUERY SELECT i, 'draining' FROM unnest(v_chosen) AS i;
 END $$;
 

@@ -43,7 +43,7 @@ BEGIN
         SELECT format('GRANT SELECT (%s) ON %s TO %I', string_agg(quote_ident(attname), ', '), relation.oid::regclass, role.name)
           FROM role, relation JOIN pg_attribute ON attrelid = relation.oid AND attnum > 0
          WHERE role.name = 'pipeline_reader' AND relkind = 'v'
-           AND attname NOT IN ('args', 'kwargs', 'options', 'payload', 'result', 'error', 'error_message', 'traceback', 'note', 'message')
+           AND attname NOT IN ('args', 'kwargs', 'options', 'payload', 'result', 'error', 'error_message', 'traceback', 'note', 'message', 'detail')
          GROUP BY relation.oid, role.name
     LOOP
         EXECUTE v_grant;

@@ -69,10 +69,6 @@ SELECT run, attempt, outcome, worker_id, host, pid, started_at, finished_at, nex
        error_type, error_message, traceback
   FROM :"schema".attempt_history WHERE task_id = %(task_id)s::uuid ORDER BY run
 
--- name: task_audit
--- What was done to one task.
-SELECT at, action, who, reason FROM :"schema".audit WHERE task_id = :"schema".find_task_v1(%(task_id)s) ORDER BY audit_id
-
 -- name: queues
 -- What waits and runs in each queue now.
 SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_reason, resume_at, max_running, weight

@@ -33,7 +33,7 @@ SELECT :"schema".tell_running_v1(%(runs)s)
 
 -- name: drain_workers
 -- Let workers claim nothing more and end; the ones that cannot, if any cannot.
-SELECT worker_id, told FROM :"schema".drain_workers_v1(%(workers)s::bigint[], %(host)s, %(who)s, %(reason)s)
+SELECT worker_id, told FROM :"schema".drain_workers_v1(%(workers)s::bigint[], %(host)s, %(who)s, %(reason)s, %(source)s)
 
 -- name: resume_worker
 -- Begin a new session after a lost connection; NULL if the worker was declared dead.

@@ -92,7 +92,9 @@ def test_a_waiting_task_is_cancelled_once_or_twice(client: FlaskClient, database
             answer = client.post(f"/api/tasks/{task_id}/cancel/", json={"reason": "doppelt bestellt"})
             assert (answer.status_code, answer.json["status"]) == (200, "cancelled")
             assert answer.json["error_message"] == "Cancelled: doppelt bestellt"
-    assert query(database_url, "SELECT count(*) FROM pipeline.audit WHERE action = 'cancel' AND who = 'api'") == 2
+    assert (
+        query(database_url, "SELECT count(*) FROM pipeline.audit_log WHERE action = 'cancel' AND source = 'api'") == 2
+    )
 
 
 def test_a_running_task_is_asked_to_end(client: FlaskClient, monkeypatch: Any, send: Send) -> None:
