@@ -30,6 +30,7 @@ from pipeline.broker.placing import run_again, standing, stood_for, with_own_key
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.broker.runner import Runner
 from pipeline.broker.sender import Sender, in_our_words
+from pipeline.broker.tally import Tally
 from pipeline.context import CurrentTask, NewTask, find_current_task
 from pipeline.db.embedded import database_url
 from pipeline.db.pool import Deadline, Pool
@@ -38,6 +39,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.middleware import stack
 from pipeline.settings import Settings, get_settings
 from pipeline.store import tasks
+from pipeline.store.audit import By
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +94,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         self.interrupter = Interrupter()
         self.engine = Engine(self)
         self.runner = Runner(self)
+        self.tally = Tally()
         self.hub: Hub = None  # type: ignore[assignment]  # set while a worker runs in this process
         #: Runs tasks where they are sent; None unless PIPELINE_EAGER is set.
         self.eager: Eager | None = None
@@ -338,7 +341,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
         with self.pool.connection() as connection, connection.cursor() as cursor:
-            tasks.flush(self.sql, cursor, q_name(queue_name), "flush")
+            tasks.flush(self.sql, cursor, q_name(queue_name), By("flush"))
 
     def flush_all(self) -> None:
         """Cancel all that waits in the declared queues."""
