@@ -7,7 +7,6 @@ say of a run is in its attempt. Nothing here raises or waits, and there is no lo
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import sys
@@ -23,7 +22,7 @@ from pipeline.broker.outcome import clean
 from pipeline.broker.root_logger import Listener
 from pipeline.context import find_current_task
 from pipeline.logger import Line
-from pipeline.logs import hide_arguments
+from pipeline.logs import without_arguments
 
 if TYPE_CHECKING:
     from pipeline.broker.consumer import TaskProxy
@@ -180,12 +179,12 @@ def _is_machinery(name: str) -> bool:
 
 def _text(record: logging.LogRecord) -> str:
     """Make the text of a line with its traceback, as plain as Python's own: without values of variables."""
-    shown = copy.copy(record)
-    hide_arguments(shown)
+    form, values = without_arguments(record.msg), without_arguments(record.args)
     try:
-        message = str(Line(shown.msg)) if isinstance(shown.msg, Mapping) else shown.getMessage()
+        message = str(Line(form) if isinstance(form, Mapping) else form)
+        message = message % values if values else message  # as LogRecord.getMessage does
     except Exception as broken:  # noqa: BLE001 - the values that are put in are anybody's objects
-        message = f"{shown.msg!r} (its values cannot be put in: {type(broken).__name__})"
+        message = f"{form!r} (its values cannot be put in: {type(broken).__name__})"
     return clean("\n".join([message, *_traces(record)]))
 
 
