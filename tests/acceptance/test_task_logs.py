@@ -59,8 +59,10 @@ def stored(rows: Rows) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def worker(database_url: str, directory: Path, form: str = "json", level: str = "DEBUG") -> Iterator[Program]:
-    settings = {"log_format": form, "log_level": level, "task_log_level": level, "beat_seconds": 1}
+def worker(
+    database_url: str, directory: Path, form: str = "json", level: str = "DEBUG", **more: object
+) -> Iterator[Program]:
+    settings = {"log_format": form, "log_level": level, "task_log_level": level, "beat_seconds": 1, **more}
     with running(
         directory, "worker", MODULE, "-p", "1", "-t", "4", database_url=database_url, listen=False, **settings
     ) as program:
@@ -173,11 +175,14 @@ def test_a_kill_loses_the_last_second_at_most(
     assert [line for line in told if line[2] != "the last word"] == [(1, 1, "before the end"), (2, 1, "alive again")]
 
 
+@pytest.mark.parametrize("shown", ["INFO", "ERROR"])
 def test_a_worker_that_is_stopped_writes_the_last_lines(
-    database_url: str, tmp_path: Path, broker: PostgresBroker, rows: Rows
+    database_url: str, tmp_path: Path, broker: PostgresBroker, rows: Rows, shown: str
 ) -> None:
-    with worker(database_url, tmp_path, level="INFO"):
+    """Also those that its own log does not show."""
+    with worker(database_url, tmp_path, level="INFO", log_level=shown) as program:
         broker.enqueue(talking_actors.talk_until_the_end.message(str(tmp_path)))
         eventually((tmp_path / "talked").exists, within=15)
 
     assert stored(rows) == [("talk_until_the_end", "just before the end")]
+    assert ("just before the end" in program.output) == (shown == "INFO")

@@ -375,6 +375,29 @@ def test_a_task_is_looked_up_by_an_index_however_many_there_are(
     assert eventually(lambda: [found for found in scans() if found[1]], within=10) == [(0, True)]
 
 
+def test_lines_of_a_task_are_read_by_an_index_however_many_there_are(
+    connect: Any, rows: Rows, write: Any, task_id: int
+) -> None:
+    rows(
+        "INSERT INTO pipeline.task (id, eta, created_at, message_id, lane_id, origin, actor, payload)"
+        " SELECT id + g, eta, created_at, gen_random_uuid(), lane_id, origin, actor, payload"
+        " FROM pipeline.task, generate_series(1, 20000) g"
+    )
+    rows(
+        "INSERT INTO pipeline.task_log SELECT id, now(), 1, g, 20, 'x', 'y' FROM pipeline.task, generate_series(1, 3) g"
+    )
+    rows("ANALYZE pipeline.task, pipeline.task_log")
+    message_id = str(rows("SELECT message_id FROM pipeline.task WHERE id = %s", task_id)[0][0])
+    wanted = {"task_id": message_id, "run": None, "levels": ["info"], "after_run": 0, "after_line": 0, "limit": 100}
+    cursor = connect(autocommit=True).cursor()
+    cursor.execute("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS) " + load("pipeline")["task_logs"], wanted)
+    plan = "\n".join(text for (text,) in cursor.fetchall())
+
+    touched = [text for text in plan.splitlines() if "Seq Scan on task" in text and "never executed" not in text]
+    assert [text for text in touched if "_w" in text] == [], plan
+    assert len(task_logs.read(load("pipeline"), cursor, message_id)) == 3
+
+
 def test_lines_are_read_in_pieces(write: Any, connect: Any, rows: Rows, task_id: int) -> None:
     for run in (2, 1):
         write("[" + ",".join(line(task_id, n, f"{run}.{n}", run) for n in (3, 1, 2)) + "]")
