@@ -224,6 +224,27 @@ def test_off_listens_to_nothing(database_url: str) -> None:
         assert logging.root.handlers == handlers
 
 
+def test_a_program_that_configures_its_logging_while_the_worker_runs_is_heard_a_second_later(
+    broker: PostgresBroker, logged: Any, level: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a module that is imported by the first task may do: nobody listens at the root logger any more."""
+
+    @dramatiq.actor(max_retries=0)
+    def talk() -> None:
+        logger.info("said")
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with working(broker):
+        logging.root.handlers.clear()
+        level(logging.ERROR)
+        eventually(lambda: logging.root.level == logging.INFO, within=5)
+        talk.send()
+        broker.join("default", timeout=20_000)
+
+    assert (logging.root.handlers, logging.root.level) == ([], logging.ERROR)
+    assert logged() == [(1, "info", "said")]
+
+
 def test_workers_of_two_databases_in_one_process_keep_their_tasks_apart(
     database_url: str, another_database_url: Callable[[], str]
 ) -> None:

@@ -340,6 +340,20 @@ def test_what_could_not_be_written_is_kept_in_its_order(task: CurrentTask, logs:
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
 
 
+def test_what_is_missing_is_told_in_the_end_if_it_could_not_be_told_before(
+    task: CurrentTask, logs: TaskLogs, written: Any
+) -> None:
+    def refuse(_text: str) -> None:
+        raise ConnectionError
+
+    for _ in range(50):
+        logger.info("x" * 100)
+    with pytest.raises(ConnectionError):
+        logs.write_to(refuse)
+
+    assert "left out" in messages(written())[-1]
+
+
 def test_lines_are_bounded_while_they_cannot_be_written(
     logs: TaskLogs, written: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
