@@ -28,8 +28,15 @@ class TaskRow:
     queue: str
     state: TaskState
     attempt: int
+    #: Percent.
     progress: int
     note: str
+    step: str | None
+    done: int | None
+    total: int | None
+    progress_at: datetime | None
+    #: When it will have ended, if it goes on as it has so far.
+    expected_at: datetime | None
     result: str | None
     error: str | None
     created_at: datetime

@@ -104,7 +104,8 @@ SELECT :"schema".pending_v1(%(queue)s)
 
 -- name: task_status
 -- One task as people see it.
-SELECT task_id, actor, queue, state, attempt, progress, note, result, error, created_at, eta, started_at, finished_at, priority, args
+SELECT task_id, actor, queue, state, attempt, progress, note, step, done, total, progress_at, expected_at, result, error, created_at, eta,
+       started_at, finished_at, priority, args
   FROM :"schema".task_status WHERE id = :"schema".find_task_v1(%(message_id)s)
 
 -- name: open_checkpoint

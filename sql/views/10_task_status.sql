@@ -16,6 +16,13 @@ SELECT t.message_id AS task_id,
        coalesce(a.attempt, 0)::int AS attempt,
        CASE WHEN r.id IS NULL AND c.claimed_at IS NULL AND a.outcome = 's' THEN 100 ELSE coalesce(p.percent, 0) END::int AS progress,
        coalesce(p.note, '') AS note,
+       p.step,
+       p.done,
+       p.total,
+       p.reported_at AS progress_at,
+       -- As if the rest took as long for each per cent as what was done since the run's first report.
+       CASE WHEN c.claimed_at IS NOT NULL AND p.percent > p.began_percent THEN
+           p.reported_at + (p.reported_at - p.began_at) * ((100 - p.percent)::float8 / (p.percent - p.began_percent)) END AS expected_at,
        CASE WHEN a.result_until > clock_timestamp() THEN a.result END AS result,
        CASE WHEN a.error IS NOT NULL THEN concat_ws(': ', a.error->>'type', nullif(a.error->>'message', '')) END AS error,
        t.created_at,
