@@ -40,6 +40,10 @@ class NewTask:
     is_gated: bool = False
     #: Whether its id was made for it just now, so that nobody has to look for an earlier task of that id.
     is_new: bool = False
+    #: By what people find it (see ``pipeline.broker.labels``), as JSON.
+    labels: str | None = None
+    #: The task that sends it, by its number.
+    parent: int | None = None
 
     @property
     def lane(self) -> tuple[str, int, bool]:
@@ -143,6 +147,11 @@ class CurrentTask:
     ask_cancelled_at: float = 0.0
     #: What this run has reported so far.
     reported: Progress = NOTHING
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What this task has in common with all that the same cause has led to. What it sends has it, too."""
+        return self.options.get("correlation_id")
 
     @property
     def session(self) -> Session:

@@ -12,12 +12,16 @@ from dramatiq import get_broker
 from dramatiq.errors import Retry
 from dramatiq.message import get_encoder
 from dramatiq.middleware.retries import DEFAULT_MAX_BACKOFF
+from dramatiq.results import Results
+from dramatiq.results.backend import DEFAULT_TIMEOUT
 
+from pipeline.broker.results import PostgresResultBackend
 from pipeline.context import CurrentTask, find_current_task
-from pipeline.errors import NoCurrentTask, TaskNotFound
+from pipeline.db.pool import Deadline
+from pipeline.errors import NoCurrentTask, TaskNotFound, TaskNotSucceeded
 from pipeline.middleware.retries import Retries
 from pipeline.progress import NOTHING, advanced, as_json
-from pipeline.runtime import ask
+from pipeline.runtime import ask, our_broker
 from pipeline.states import TaskState
 from pipeline.store import tasks
 
@@ -70,8 +74,7 @@ def get_task_status(task_id: str) -> dict[str, Any] | None:
 
     The keys are those of :func:`as_status`.
     """
-    known = tasks.as_task_id(task_id)
-    row = ask(tasks.status, known) if known else None
+    row = _find(task_id)
     return None if row is None else as_status(row)
 
 
@@ -91,6 +94,10 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "progress": row.progress,
         "note": row.note,
+        "step": row.step,
+        "done": row.done,
+        "total": row.total,
+        "expected_at": row.expected_at,
         "result": _result(row),
         "error": row.error,
         "error_message": row.error,
@@ -99,14 +106,62 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "eta": row.eta,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+        "worker_id": row.worker_id,
+        "thread": row.thread,
+        "last_seen_at": row.last_seen_at,
+        "tags": row.tags,
+        "entity": row.entity,
+        "tenant": row.tenant,
+        "correlation_id": row.correlation_id,
+        "parent_id": row.parent_id,
     }
 
 
-def get_task_result(task_id: str) -> Any:
-    """Return what a task's actor returned; None while there is nothing, and for an unknown or failed task."""
+def get_task_result(task_id: str, block: bool = False, timeout: int | None = None) -> Any:
+    """Return what a task's actor returned; None if that is no longer, or not, kept.
+
+    Args:
+        task_id: Which task.
+        block: Wait until it has ended. By default None is returned while there is nothing, and for a task that is
+            unknown or did not succeed.
+        timeout: How long to wait, in milliseconds; ten seconds by default, as in Dramatiq.
+
+    Raises:
+        TaskNotFound: There is no such task, and it was to be waited for.
+        TaskNotSucceeded: It has ended otherwise; ``state`` and ``error`` say how.
+        dramatiq.results.ResultTimeout: It has not ended in time.
+    """
+    if not block:
+        row = _find(task_id)
+        return None if row is None else _result(row)
+    row = _ended(task_id, Deadline((DEFAULT_TIMEOUT if timeout is None else timeout) / 1000))
+    if row.state is not TaskState.SUCCEEDED:
+        raise TaskNotSucceeded(task_id, row.state, row.error)
+    return _result(row)
+
+
+def _ended(task_id: str, deadline: Deadline) -> TaskRow:
+    """Wait for the end of a task, and for another one if it was let run again before we looked."""
+    while True:
+        row = _find(task_id)
+        if row is None:
+            raise TaskNotFound(task_id)
+        if row.state.is_final:
+            return row
+        _results().wait_for_end(row.task_id, deadline.left_seconds * 1000)
+
+
+def _results() -> PostgresResultBackend:
+    """Give the broker's result backend; one of our own if it has none, or another."""
+    broker = our_broker()
+    found = [each.backend for each in broker.middleware if isinstance(each, Results)]
+    ours = [each for each in found if isinstance(each, PostgresResultBackend)]
+    return ours[0] if ours else PostgresResultBackend(broker=broker)
+
+
+def _find(task_id: str) -> TaskRow | None:
     known = tasks.as_task_id(task_id)
-    row = ask(tasks.status, known) if known else None
-    return None if row is None else _result(row)
+    return ask(tasks.status, known) if known else None
 
 
 def _result(row: TaskRow) -> Any:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg2
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import keys, limits, time_limits
+from pipeline.broker import keys, labels, limits, time_limits
 from pipeline.broker.hub import Hub
 from pipeline.broker.run_queue import RunQueue
+from pipeline.broker.task_logs import TaskLogs
 from pipeline.broker.transaction import OwnedTransaction, Step
 from pipeline.errors import ConfigurationError, DatabaseUnavailable, NotTransactional
+from pipeline.logs import drop_arguments
 from pipeline.maintenance import Caretaker
 from pipeline.store import cancels, tasks
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.broker.broker import PostgresBroker
     from pipeline.context import CurrentTask, NewTask
     from pipeline.progress import Progress
+    from pipeline.settings import Settings
 
 
 class Reports(Protocol):
@@ -44,6 +47,7 @@ class Engine(Middleware):
         self._broker = broker
         self._caretaker: Caretaker | None = None
         self._reports: Reports | None = None
+        self._logs: TaskLogs | None = None
 
     # --- the life of a worker ---------------------------------------------------------------------------------------
 
@@ -55,7 +59,8 @@ class Engine(Middleware):
         worker.work_queue = RunQueue()  # type: ignore[assignment]  # all of a PriorityQueue that a worker uses
         broker.hub = Hub(broker, worker)
         broker.hub.start()
-        self._caretaker = Caretaker(broker, broker.hub)
+        self._logs = self._listen(broker.settings)
+        self._caretaker = Caretaker(broker, broker.hub, self._logs)
         self._caretaker.start()
         self.report_to(self._caretaker.progress)
 
@@ -68,11 +73,22 @@ class Engine(Middleware):
         broker.hub.finish()
         if self._caretaker is not None:
             self._caretaker.stop()
+        if self._logs is not None:
+            self._logs.leave()
         broker.close()
 
+    def _listen(self, settings: Settings) -> TaskLogs | None:
+        """Begin to keep what tasks log, unless nobody wants it."""
+        if settings.task_log_level == "OFF":
+            return None
+        logs = TaskLogs(self, level=settings.task_log_level, limit_bytes=settings.task_log_limit_bytes)
+        logs.listen()
+        return logs
+
     def before_declare_actor(self, broker: PostgresBroker, actor: Actor[Any, Any]) -> None:
-        """Refuse limits and keys that make no sense, where they are written down."""
-        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys))
+        """Refuse limits, keys and labels that make no sense, where they are written down; let nobody log arguments."""
+        actor.logger.addFilter(drop_arguments)
+        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys, labels))
         if (complaint := next(filter(None, complaints), None)) is not None:
             raise ConfigurationError(f"The actor {actor.actor_name}: {complaint}")
 

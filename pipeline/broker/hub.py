@@ -223,9 +223,7 @@ class Hub(threading.Thread):
 
     def _take_in(self, items: Iterable[Item]) -> None:
         """Turn what the threads handed over into outcomes to write."""
-        for item in items:
-            if item is None:
-                continue
+        for item in (each for each in items if each is not None):
             conclusion = item if isinstance(item, Conclusion) else self._conclusion_of(item)
             proxy = conclusion.proxy
             if self._held.get(proxy.id) is not proxy:
@@ -236,6 +234,7 @@ class Hub(threading.Thread):
                 self._pace.ended(conclusion.finished_at - proxy.started_at)
             if proxy.is_settled:
                 self._claims.settle(proxy)
+                self._broker.tally.add([conclusion])
             else:
                 self._pending.append(conclusion)
 
@@ -249,9 +248,8 @@ class Hub(threading.Thread):
     # --- claim --------------------------------------------------------------------------------------------------------
 
     def _want(self) -> int:
-        if not self._is_claiming or self._is_finishing.is_set() or self._solitary.reserves(self._held):
-            return 0
-        if not self._claimable():
+        is_closed = not self._is_claiming or self._is_finishing.is_set() or not self._claimable()
+        if is_closed or self._solitary.reserves(self._held):
             return 0
         room = self._pace.target() - len(self._held) - len(self._lost)
         if self.max_runs:
@@ -280,6 +278,7 @@ class Hub(threading.Thread):
             self._isolate(batch, error)
             return 0
         self._claims.ended(batch)
+        self._broker.tally.add(batch)
         header, *claimed = rows
         self._floors.learn(header[5], claimed, want, self._lanes)
         if want > 0:

@@ -72,6 +72,8 @@ class Identity:
             else:
                 self._register()
             self._prepare()
+            with self._cursor() as cursor:
+                self._broker.tally.set_clock(workers.clock(self._broker.sql, cursor))
         except BaseException:
             self.disconnect()  # or the next exchange would go out on a session that was never begun
             raise
@@ -146,12 +148,13 @@ class Identity:
         """
         with self._cursor() as cursor:
             fresh_seconds = _BEATS * self._broker.settings.beat_seconds
-            told, standing = workers.beat(
+            told, standing, epoch = workers.beat(
                 self._broker.sql, cursor, self.worker_id, running, sorted(queues), fresh_seconds
             )
         if told is None:
             raise LeaseLost
         self._fleet.learn(standing)
+        self._broker.tally.set_clock(epoch)
         return told == "alive"
 
     def tell_running(self, running: Sequence[RunningTask]) -> None:

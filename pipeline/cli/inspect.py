@@ -50,7 +50,7 @@ def _scheduled(limit: int) -> tuple[Any, Any]:
     from pipeline.states import TaskState
     from pipeline.store import status
 
-    rows = ask(status.newest, states={TaskState.SCHEDULED}, limit=limit)
+    rows = ask(status.find, status.Filters(states={TaskState.SCHEDULED}), limit=limit)
     return rows, tables.scheduled_table(rows)
 
 

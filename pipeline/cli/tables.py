@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.store.audit import AuditRow
 from pipeline.store.gates import GateRow
-from pipeline.store.status import AttemptRow, AuditRow, HeldTask, QueueRow, WorkerRow
+from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
+from pipeline.store.timeline import TimelineRow
 
 _COLOURS = {
     "running": "cyan",
@@ -39,6 +41,11 @@ def show(*tables: Table) -> None:
 def show_json(value: Any) -> None:
     """Print rows, or whatever holds them, as JSON."""
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+
+
+def show_json_line(value: Any) -> None:
+    """Print one row as JSON on a line of its own, for programs that read while it goes on."""
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
 def queue_table(rows: Iterable[QueueRow]) -> Table:
@@ -137,10 +144,24 @@ def attempt_table(rows: Iterable[AttemptRow]) -> Table:
 
 
 def audit_table(rows: Iterable[AuditRow]) -> Table:
-    """One line per command."""
-    table = _table("commands", ["what", "who", "when", "why"])
+    """One line per command, and whatever it changed."""
+    table = _table("commands", ["when", "who", "from", "what", "at", "changed", "why"])
     for row in rows:
-        _add(table, row.action, row.who, _when(row.at), row.reason)
+        at = row.task_id or row.queue or row.gate or (f"worker {row.worker_id}" if row.worker_id else "")
+        _add(table, _when(row.at), row.who, row.source, row.action, at, _changed(row), row.reason)
+    return table
+
+
+def _changed(row: AuditRow) -> str:
+    values = (row.old_value, row.new_value)
+    return " → ".join(", ".join(f"{name} {each}" for name, each in value.items()) for value in values if value)
+
+
+def timeline_table(rows: Iterable[TimelineRow]) -> Table:
+    """One line per event."""
+    table = _table("timeline", ["when", "what", "run", "worker", "who", "more"], numbers=(2, 3))
+    for row in rows:
+        _add(table, _when(row.at), row.event, row.run, row.worker_id, row.who, row.detail)
     return table
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.states import FINAL_STATES, Outcome, TaskState
-from pipeline.store.tasks import TaskRow, as_task
+from pipeline.store.tasks import TaskRow, as_tasks
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -64,16 +64,6 @@ class AttemptRow:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditRow:
-    """What somebody did to a task."""
-
-    at: datetime
-    action: str
-    who: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class QueueRow:
     """What waits and runs in one queue."""
 
@@ -82,6 +72,8 @@ class QueueRow:
     queued: int
     scheduled: int
     running: int
+    #: How many of the queued ones a worker has taken.
+    reserved: int
     oldest_due: datetime | None
     paused_by: str | None
     pause_reason: str | None
@@ -120,23 +112,32 @@ class WorkerRow:
     tasks: list[dict[str, Any]]
 
 
-def newest(
-    sql: Mapping[str, str],
-    cursor: Cursor,
-    *,
-    states: Collection[TaskState] = ACTIVE_STATES,
-    after: str | None = None,
-    limit: int = 20,
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which tasks are meant: those that match all of what is given; None is whatever it may be."""
+
+    states: Collection[TaskState] | None = None
+    actor: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    entity: str | None = None
+    tenant: str | None = None
+    correlation_id: str | None = None
+    #: The id of the task that enqueued them.
+    parent: str | None = None
+
+
+_ANY = Filters()
+
+
+def find(
+    sql: Mapping[str, str], cursor: Cursor, filters: Filters = _ANY, *, before: str | None = None, limit: int = 20
 ) -> list[TaskRow]:
-    """List tasks in any of these states, newest first; those that are older than the task ``after``."""
-    wanted = {
-        "states": [state.value for state in states],
-        "outcomes": [Outcome[state.name].value for state in FINAL_STATES.intersection(states)],
-        "after": after,
-        "limit": limit,
-    }
-    cursor.execute(sql["newest_tasks"], wanted)
-    return [as_task(row) for row in cursor.fetchall()]
+    """List the newest tasks that match, newest first; those that are older than the task ``before``, if it is known."""
+    states = None if filters.states is None else [state.value for state in filters.states]
+    wanted = {each.name: getattr(filters, each.name) for each in fields(filters)}
+    cursor.execute(sql["find_tasks"], wanted | {"states": states, "before": before, "limit": limit})
+    return as_tasks(cursor)
 
 
 def started(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[HeldTask]:
@@ -158,12 +159,6 @@ def attempts(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[Attem
     """List how the runs of a task ended."""
     cursor.execute(sql["task_attempts"], {"task_id": task_id})
     return [AttemptRow(run, attempt, Outcome[word.upper()], *rest) for run, attempt, word, *rest in cursor.fetchall()]
-
-
-def audit(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[AuditRow]:
-    """List what was done to a task, oldest first."""
-    cursor.execute(sql["task_audit"], {"task_id": task_id})
-    return [AuditRow(*row) for row in cursor.fetchall()]
 
 
 def queues(sql: Mapping[str, str], cursor: Cursor) -> list[QueueRow]:

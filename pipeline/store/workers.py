@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from pipeline.store.audit import By
+
 
 @dataclass(frozen=True, slots=True)
 class WatchedWorker:
@@ -88,12 +90,12 @@ def beat(
     running: Sequence[RunningTask] | None,
     queues: Iterable[str],
     fresh_seconds: float,
-) -> tuple[str | None, Standing]:
+) -> tuple[str | None, Standing, float]:
     """Tell that the worker lives and what runs in it; None for what its master tells.
 
     Returns:
-        ``alive``, or ``draining`` if it shall claim nothing more; None if it was declared dead. And where it stands
-        among those that have beaten within ``fresh_seconds``.
+        ``alive``, or ``draining`` if it shall claim nothing more; None if it was declared dead. Where it stands among
+        those that have beaten within ``fresh_seconds``. And what the database's clock shows, in seconds since 1970.
     """
     row = {
         "worker": worker_id,
@@ -104,8 +106,15 @@ def beat(
         "fresh_ms": fresh_seconds * 1000,
     }
     cursor.execute(sql["beat_worker"], row)
-    told, *standing = cursor.fetchall()[0]
-    return told, Standing(*standing)
+    told, epoch, *standing = cursor.fetchall()[0]
+    return told, Standing(*standing), epoch
+
+
+def clock(sql: Mapping[str, str], cursor: Cursor) -> float:
+    """Read the database's clock: seconds since 1970."""
+    cursor.execute(sql["clock"])
+    value: float = _value(cursor)
+    return value
 
 
 def tell_running(sql: Mapping[str, str], cursor: Cursor, running: Mapping[int, Sequence[RunningTask]]) -> None:
@@ -127,13 +136,11 @@ def drain(
     cursor: Cursor,
     worker_ids: Iterable[int] | None,
     host: str | None,
-    *,
-    who: str,
-    reason: str,
+    by: By,
 ) -> dict[int, str | None]:
     """Let workers claim nothing more and end; see ``drain_workers_v1``."""
     ids = None if worker_ids is None else list(worker_ids)
-    cursor.execute(sql["drain_workers"], {"workers": ids, "host": host, "who": who, "reason": reason})
+    cursor.execute(sql["drain_workers"], {"workers": ids, "host": host, **by.parameters})
     return dict(cursor.fetchall())
 
 

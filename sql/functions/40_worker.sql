@@ -108,6 +108,7 @@ BEGIN
     )
     SELECT array_agg(id) INTO v_ids FROM waiting;
     PERFORM let_go(v_ids, '{}', true);
+    PERFORM count_aside(v_ids);
     RETURN coalesce(cardinality(v_ids), 0);
 END $$;
 
@@ -181,6 +182,7 @@ BEGIN
         SELECT h.lane, j.next_eta, h.id, h.run + 1 FROM judged j JOIN held h ON (h.id, h.run) = (j.task_id, j.run)
     )
     SELECT array_agg(task_id) INTO v_judged FROM judged;
+    PERFORM count_aside(v_judged);
     PERFORM return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
     PERFORM let_go(v_judged, '{}', false);
     PERFORM pg_notify(current_schema(), '');
@@ -256,6 +258,7 @@ BEGIN
       INTO v_ended, v_poison, v_lost
       FROM (SELECT *, true AS is_lost FROM lost UNION ALL SELECT *, false FROM untouched) e;
     PERFORM let_go(v_ended, v_poison, true);
+    PERFORM count_aside(v_ended);
     RETURN v_lost;
 END $$;
 
@@ -273,12 +276,13 @@ $$;
 -- the rest of the arguments. They learn it with their next beat. Asking again changes nothing.
 -- Returns the workers that drain; or, if any that was named is not alive, those with what they are instead
 -- ('stopped', 'dead', NULL for an unknown one), and nothing is done.
-CREATE OR REPLACE FUNCTION drain_workers_v1(p_workers bigint[], p_host text, p_who text, p_reason text)
+CREATE OR REPLACE FUNCTION drain_workers_v1(p_workers bigint[], p_host text, p_who text, p_reason text, p_source text DEFAULT 'sql')
 RETURNS TABLE (worker_id bigint, told text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     v_chosen bigint[];
+    v_asked  bigint[];
 BEGIN
     -- In order: two who lock several workers must not wait for each other in a circle. Locked, a worker that is alive stays so.
     v_chosen := ARRAY(SELECT w.worker_id FROM worker w
@@ -294,7 +298,9 @@ BEGIN
         UPDATE worker SET drain_at = clock_timestamp(), drained_by = p_who, drain_reason = p_reason
          WHERE worker_id = ANY (v_chosen) AND drain_at IS NULL RETURNING worker_id
     )
-    INSERT INTO audit (action, who, reason, worker_id) SELECT 'drain', p_who, p_reason, a.worker_id FROM asked a;
+    SELECT array_agg(a.worker_id) INTO v_asked FROM asked a;
+    PERFORM note('drain', p_who, p_reason, p_source, '{"state": "alive"}', '{"state": "draining"}', p_worker => i)
+       FROM unnest(v_asked) AS i;
     RETURN QUERY SELECT i, 'draining' FROM unnest(v_chosen) AS i;
 END $$;
 

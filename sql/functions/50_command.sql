@@ -15,7 +15,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Cancel everything that waits in a queue. Returns how many.
-CREATE OR REPLACE FUNCTION flush_v1(p_queue text, p_who text) RETURNS bigint
+CREATE OR REPLACE FUNCTION flush_v1(p_queue text, p_who text, p_reason text DEFAULT '', p_source text DEFAULT 'sql') RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_ids bigint[];
@@ -34,8 +34,9 @@ BEGIN
         RETURNING task_id
     )
     SELECT coalesce(array_agg(task_id), '{}') INTO v_ids FROM cancelled;
-    INSERT INTO audit (action, who, queue) VALUES ('flush', p_who, p_queue);
+    PERFORM note('flush', p_who, p_reason, p_source, NULL, jsonb_build_object('cancelled', cardinality(v_ids)), p_queue => p_queue);
     PERFORM let_go(v_ids, v_ids, false);
+    PERFORM count_aside(v_ids);
     RETURN cardinality(v_ids);
 END $$;
 
@@ -69,10 +70,27 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
     ON CONFLICT (message_id) DO UPDATE SET result_until = excluded.result_until, result = excluded.result
 $$;
 
--- Results of several tasks at once, for the one poller of a process.
-CREATE OR REPLACE FUNCTION results_v1(p_message_ids uuid[]) RETURNS TABLE (message_id uuid, result json)
+-- Of several tasks at once, for the one poller of a process: those that have a result, as result_v1 finds it, and those that have
+-- ended without. The state is NULL of a task that waits or runs (again), and of a result that belongs to no run of ours.
+CREATE OR REPLACE FUNCTION results_v1(p_message_ids uuid[])
+RETURNS TABLE (message_id uuid, state text, has_result boolean, result json, error_type text, error_message text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    SELECT m.id, r.result FROM unnest(p_message_ids) AS m(id), LATERAL result_v1(m.id) r
+    SELECT m.id, s.state, a.has_result OR k.message_id IS NOT NULL, CASE WHEN a.has_result THEN a.result ELSE k.result END,
+           a.error->>'type', a.error->>'message'
+      FROM unnest(p_message_ids) AS m(id)
+      LEFT JOIN LATERAL (
+           SELECT task_id, run, outcome, result, error,
+                  coalesce(result_until > clock_timestamp() AND outcome IN ('s', 'f', 'k'), false) AS has_result
+             FROM attempt WHERE task_id = find_task(m.id) ORDER BY run DESC LIMIT 1) a ON true
+     CROSS JOIN LATERAL (
+           SELECT CASE WHEN a.outcome NOT IN ('s', 'f', 'c', 'k') THEN NULL
+                       WHEN EXISTS (SELECT FROM ready WHERE id = a.task_id) OR EXISTS (SELECT FROM parked WHERE id = a.task_id)
+                         OR EXISTS (SELECT FROM claim c, unnest(c.ids, c.runs) AS u(id, run)
+                                     WHERE c.has_reruns AND u.id = a.task_id AND u.run > a.run) THEN NULL
+                       ELSE CASE a.outcome WHEN 's' THEN 'succeeded' WHEN 'f' THEN 'failed' WHEN 'c' THEN 'cancelled'
+                                           WHEN 'k' THEN 'skipped' END END AS state) s
+      LEFT JOIN kept_result k ON k.message_id = m.id AND k.result_until > clock_timestamp()
+     WHERE s.state IS NOT NULL OR a.has_result OR k.message_id IS NOT NULL
 $$;
 
 -- A new group of p_size members, which are made of these messages (chains of several).

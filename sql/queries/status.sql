@@ -1,29 +1,10 @@
 -- What people ask about tasks, queues and workers. Nothing here writes.
 
--- name: newest_tasks
--- Tasks in some states, newest first; those that are older than the task `after`, or all if that is none or unknown.
--- Found from what waits and runs now and from the newest outcomes, not by asking every task there ever was.
-SELECT task_id, actor, queue, state, attempt, progress, note, step, done, total, progress_at, expected_at, result, error, created_at, eta,
-       started_at, finished_at, priority, args
-  FROM :"schema".task_status
- WHERE id = ANY (ARRAY(
-       (SELECT id FROM :"schema".waiting
-         WHERE id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807)
-           AND CASE WHEN eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END = ANY (%(states)s)
-         ORDER BY id DESC LIMIT %(limit)s)
-       UNION
-       (SELECT u.id FROM :"schema".claim c, unnest(c.ids, c.runs) AS u(id, run)
-         WHERE u.id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807) AND 'running' = ANY (%(states)s)
-           AND NOT EXISTS (SELECT FROM :"schema".attempt a WHERE a.task_id = u.id AND a.run = u.run)
-         ORDER BY u.id DESC LIMIT %(limit)s)
-       UNION
-       (SELECT a.task_id FROM :"schema".attempt a
-         WHERE a.task_id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807)
-           AND cardinality(%(outcomes)s::"char"[]) > 0 AND a.outcome = ANY (%(outcomes)s::"char"[])
-           AND NOT EXISTS (SELECT FROM :"schema".attempt b WHERE b.task_id = a.task_id AND b.run > a.run)
-           AND NOT EXISTS (SELECT FROM :"schema".waiting r WHERE r.id = a.task_id)
-         ORDER BY a.task_id DESC LIMIT %(limit)s)))
- ORDER BY id DESC LIMIT %(limit)s
+-- name: find_tasks
+-- The newest tasks that match all of what is given, newest first; those that are older than the task `before`.
+SELECT s.* FROM :"schema".tasks_v1(ARRAY(SELECT :"schema".find_tasks(
+       states => %(states)s::text[], actor => %(actor)s, queue => %(queue)s, tag => %(tag)s, entity => %(entity)s, tenant => %(tenant)s,
+       correlation_id => %(correlation_id)s, parent => %(parent)s, before => %(before)s, most => %(limit)s))) s
 
 -- name: started_tasks
 -- What runs, the oldest first: as is told of each worker, less what has ended since; and all that workers hold which were not
@@ -93,13 +74,9 @@ SELECT run, attempt, outcome, worker_id, host, pid, started_at, finished_at, nex
        error_type, error_message, traceback
   FROM :"schema".attempt_history WHERE task_id = %(task_id)s::uuid ORDER BY run
 
--- name: task_audit
--- What was done to one task.
-SELECT at, action, who, reason FROM :"schema".audit WHERE task_id = :"schema".find_task_v1(%(task_id)s) ORDER BY audit_id
-
 -- name: queues
 -- What waits and runs in each queue now.
-SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_reason, resume_at, max_running, weight
+SELECT queue, paused, queued, scheduled, running, reserved, oldest_due, paused_by, pause_reason, resume_at, max_running, weight
   FROM :"schema".queue_status ORDER BY queue
 
 -- name: workers

@@ -16,7 +16,7 @@ def _count(rows, table):
 
 def test_ended_workers_go_when_no_attempt_can_name_them_any_more(purger, cursor, rows):
     """A week of attempts is dropped when its last day is older than the retention time."""
-    for state, age in (("s", "36 days"), ("d", "36 days"), ("s", "34 days"), ("s", "1 hour")):
+    for state, age in (("s", "38 days"), ("d", "38 days"), ("s", "36 days"), ("s", "1 hour")):
         rows(
             "INSERT INTO pipeline.worker (pid, threads, host, queues, state, ended_at)"
             " VALUES (1, 1, 'here', '{}', %s, now() - %s::interval)",
@@ -36,11 +36,11 @@ def test_ended_workers_go_when_no_attempt_can_name_them_any_more(purger, cursor,
     [
         ("kept_result", "(message_id, result_until) SELECT gen_random_uuid(), now() + x * interval '1 min'"),
         ("rate_limit", "(key, value, expires_at) SELECT x::text, 1, now() + x * interval '1 min'"),
-        ("audit", "(at, action, who) SELECT now() - (28 - x) * interval '1 day', 'cancel', 'me'"),
+        ("audit", "(at, action, who) SELECT now() - (30 - x) * interval '1 day', 'cancel', 'me'"),
         (
             "inbox_rejected",
             "(rejected_at, message_id, inbox, queue_name, reason)"
-            " SELECT now() - (28 - x) * interval '1 day', gen_random_uuid(), '', '', ''",
+            " SELECT now() - (30 - x) * interval '1 day', gen_random_uuid(), '', '', ''",
         ),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_carried_task_is_kept_as_long_as_any_other_after_its_end(keeper, purge
     purger.run(cursor)
     assert _count(rows, "task_carry") == 2
 
-    rows("UPDATE pipeline.attempt SET finished_at = now() - interval '29 days'")
+    rows("UPDATE pipeline.attempt SET finished_at = now() - interval '31 days'")
     purger.run(cursor)
 
     assert rows("SELECT id FROM pipeline.task_carry") == [(other,)]
@@ -113,7 +113,7 @@ def test_a_carried_task_that_somebody_enqueues_anew_is_not_forgotten(
     rows("DELETE FROM pipeline.ready")
     rows(
         "INSERT INTO pipeline.attempt (task_id, run, attempt, outcome, finished_at)"
-        " SELECT id, 1, 1, 's', now() - interval '29 days' FROM pipeline.task_carry"
+        " SELECT id, 1, 1, 's', now() - interval '31 days' FROM pipeline.task_carry"
     )
     message_id = rows("SELECT message_id FROM pipeline.task_carry")[0][0]
     with connect() as sender, sender.cursor() as sending:
