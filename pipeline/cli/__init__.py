@@ -18,7 +18,7 @@ import click
 from pipeline.cli.failure import Failure
 
 #: Our commands, in the order in which they are needed.
-COMMANDS = ("up", "migrate", "worker", "status", "inspect", "task", "queue", "gate", "repair")
+COMMANDS = ("up", "migrate", "worker", "status", "inspect", "task", "queue", "gate", "doctor", "repair")
 
 
 class CommandLine(click.Group):

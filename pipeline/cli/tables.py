@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.commands.doctor import Finding
 from pipeline.store.gates import GateRow
 from pipeline.store.status import AttemptRow, AuditRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
@@ -24,6 +25,9 @@ _COLOURS = {
     "alive": "green",
     "draining": "cyan",
     "dead": "red",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
 }
 
 
@@ -138,6 +142,14 @@ def audit_table(rows: Iterable[AuditRow]) -> Table:
     table = _table("commands", ["what", "who", "when", "why"])
     for row in rows:
         _add(table, row.action, row.who, _when(row.at), row.reason)
+    return table
+
+
+def finding_table(rows: Iterable[Finding]) -> Table:
+    """One line per check, and what to do below it."""
+    table = _table("", ["check", "", "found"])
+    for row in rows:
+        _add(table, row.check.replace("_", " "), row.verdict, "\n".join(filter(None, (row.found, row.remedy))))
     return table
 
 
