@@ -44,18 +44,20 @@ SELECT (SELECT count(*) FROM newest WHERE finished_at >= since AND finished_at <
 
 -- name: lost_tasks
 -- Tasks that neither wait nor are held nor have ended, among the newest and among those whose last known run was to be
--- followed by another: how many, and one of them. One snapshot shows each task in one of these places, unless it is lost.
+-- followed by another: how many, and one of them. One snapshot shows each task in one of these places, unless it is lost. Each
+-- is looked up by itself (a scalar subquery becomes no join, for which all that waits would be read).
 WITH held AS MATERIALIZED (
     SELECT unnest(ids) AS id FROM :"schema".claim
 ), looked_at AS MATERIALIZED (
     (SELECT id FROM :"schema".task ORDER BY id DESC LIMIT %(limit)s)
     UNION (SELECT id FROM :"schema".task_carry ORDER BY id DESC LIMIT %(limit)s)
-    UNION SELECT a.task_id FROM (VALUES ('r'::"char"), ('i'), ('l')) AS o(outcome),
-                 LATERAL (SELECT task_id FROM :"schema".attempt WHERE outcome = o.outcome ORDER BY task_id DESC LIMIT %(limit)s) a
+    UNION (SELECT task_id FROM :"schema".attempt WHERE outcome = 'r' ORDER BY task_id DESC LIMIT %(limit)s)
+    UNION (SELECT task_id FROM :"schema".attempt WHERE outcome = 'i' ORDER BY task_id DESC LIMIT %(limit)s)
+    UNION (SELECT task_id FROM :"schema".attempt WHERE outcome = 'l' ORDER BY task_id DESC LIMIT %(limit)s)
 ), lost AS MATERIALIZED (
     SELECT l.id FROM looked_at l
-     WHERE NOT EXISTS (SELECT FROM :"schema".ready r WHERE r.id = l.id) AND NOT EXISTS (SELECT FROM :"schema".parked p WHERE p.id = l.id)
-       AND NOT EXISTS (SELECT FROM held h WHERE h.id = l.id)
+     WHERE (SELECT r.run FROM :"schema".ready r WHERE r.id = l.id) IS NULL AND (SELECT p.run FROM :"schema".parked p WHERE p.id = l.id) IS NULL
+       AND l.id NOT IN (SELECT h.id FROM held h)
        AND coalesce((SELECT a.outcome IN ('r', 'i', 'l') FROM :"schema".attempt a WHERE a.task_id = l.id ORDER BY a.run DESC LIMIT 1), true)
 )
 SELECT (SELECT count(*) FROM lost),
