@@ -19,6 +19,7 @@ from pipeline.commands.doctor import Finding, examine, is_well
 from pipeline.db.sources import ROOT, render
 from pipeline.db.statements import load
 from pipeline.settings import Settings
+from tests.architecture.tree import doc, table_rows
 from tests.fixtures.broker import working
 from tests.fixtures.wait import eventually
 
@@ -103,6 +104,12 @@ def test_all_is_well_with_an_empty_database(settings: Settings, database_url: st
 
 def test_every_check_says_what_it_looks_for() -> None:
     assert all((each.__doc__ or "").endswith(".") for each in CHECKS)
+
+
+def test_every_check_is_documented() -> None:
+    section = doc("reference/cli.md").partition("## pipeline doctor")[2].partition("\n## ")[0]
+
+    assert [row[0].strip("`") for row in table_rows(section)[1:]] == [each.__name__ for each in CHECKS]
 
 
 @pytest.mark.parametrize(
