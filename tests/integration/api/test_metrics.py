@@ -97,6 +97,20 @@ def test_what_a_worker_holds_and_has_not_begun_is_queued(samples: Samples, rows:
     assert 0 <= samples("pipeline_oldest_beat_seconds")[()] < 30
 
 
+@pytest.mark.leaves("claim", "worker")
+def test_what_a_silent_worker_holds_is_taken_to_run(samples: Samples, rows: Any, lane: int) -> None:
+    claim = (
+        "INSERT INTO pipeline.claim (worker_id, ids, runs, lanes, etas) VALUES (%s, '{1}', '{1}', ARRAY[%s], '{now}')"
+    )
+    (worker,) = rows("SELECT pipeline.register_worker_v1('here', 1, 4, '{mail}', '{}')")[0]
+    rows(claim, worker, lane)
+    rows(claim, 99, lane)
+    rows("UPDATE pipeline.worker SET beat_at = clock_timestamp() - interval '20 s'")
+
+    depth = samples("pipeline_tasks")
+    assert (depth["mail", "queued"], depth["mail", "running"]) == (0, 2)
+
+
 def test_totals_and_histograms_tell_how_runs_ended(samples: Samples, client: FlaskClient) -> None:
     broker = get_broker()
 
