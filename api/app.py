@@ -12,15 +12,21 @@ from api.encoding import JsonProvider
 from api.extensions import db
 from pipeline import get_broker
 from pipeline.db.dsn import Dsn
+from pipeline.store.audit import acting_from
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 
 class Application(Flask):
-    """Flask with our JSON."""
+    """Flask with our JSON, and our name in the audit trail."""
 
     json_provider_class = JsonProvider
+
+    def wsgi_app(self, *request: Any) -> Any:
+        """Answer a request; what it commands is noted as coming from here."""
+        with acting_from("api"):
+            return super().wsgi_app(*request)
 
 
 def create_app(settings: Settings | None = None, **config: Any) -> Application:

@@ -25,9 +25,11 @@
     ├── HardTimeLimitExceeded       the run before was killed with its process
     ├── TasksWithoutEnd             tasks that were to run inline, or to be drained, keep coming
     ├── TaskFailed                  a run failed with an error of which only the text is known
+    ├── TaskNotSucceeded            who waited for its result gets to know how it ended
     ├── TaskConflict                the task's state does not allow it
     │   └── TaskNotCancellable      it has ended
     ├── DuplicateTask               another task has the key
+    ├── ReadOnly                    somebody wrote through an object that only reads
     └── Snoozed                     also a dramatiq.errors.Retry: current_task().snooze() ends the run
 
     dramatiq.middleware.Interrupt   raised in a running task from outside, no Exception
@@ -96,6 +98,14 @@ class MigrationChanged(PipelineError):
 
 class EnqueueNotCommitted(PipelineError):
     """Tasks were sent in a transaction that nobody committed; they were not enqueued."""
+
+
+class ReadOnly(PipelineError):
+    """This is a view of the queue; tasks change by commands, such as pipeline.cancel()."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} only reads a view of the queue; tasks change by commands, such as pipeline.cancel()")
 
 
 class LeaseLost(PipelineError):
@@ -233,6 +243,17 @@ class TaskFailed(PipelineError):
     def __init__(self, task_id: str | None = None, error: str = "", text: str = "") -> None:
         self.task_id = task_id
         super().__init__(f"The task {task_id} failed: {error}: {text}" if task_id else None)
+
+
+class TaskNotSucceeded(PipelineError):
+    """The task ended without success, so there is no result."""
+
+    def __init__(self, task_id: str | None = None, state: str = "", error: str | None = None) -> None:
+        self.task_id = task_id
+        self.state = state
+        self.error = error
+        told = f"The task {task_id} is {state}" + (f": {error}" if error else "")
+        super().__init__(told if task_id else None)
 
 
 class TransactionOwned(PipelineError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import gates, queues, workers
 from pipeline.runtime import ask, command
+from pipeline.store.audit import By
 
 if TYPE_CHECKING:
     from dramatiq import Actor
@@ -34,7 +35,7 @@ def pause_queue(
         QueueUnknown: There is no such queue.
         ValueError: ``resume_after`` is not above 0.
     """
-    command(target, partial(queues.pause_queue, queue=queue, who=who, reason=reason, resume_after=resume_after))
+    command(target, partial(queues.pause_queue, queue=queue, by=By(who, reason), resume_after=resume_after))
 
 
 def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) -> None:
@@ -43,7 +44,7 @@ def resume_queue(queue: str, *, who: str, reason: str = "", target: Any = None) 
     Raises:
         QueueUnknown: There is no such queue.
     """
-    command(target, partial(queues.resume_queue, queue=queue, who=who, reason=reason))
+    command(target, partial(queues.resume_queue, queue=queue, by=By(who, reason)))
 
 
 def pause_actor(
@@ -97,7 +98,7 @@ def limit_queue(queue: str, max_running: int | None, *, who: str, reason: str = 
         QueueUnknown: There is no such queue.
         ValueError: The limit is no whole number above 0.
     """
-    command(target, partial(gates.limit_queue, queue=queue, max_running=max_running, who=who, reason=reason))
+    command(target, partial(gates.limit_queue, queue=queue, max_running=max_running, by=By(who, reason)))
 
 
 def limit_actor(
@@ -128,7 +129,7 @@ def weigh_queue(queue: str, weight: float, *, who: str, reason: str = "", target
         QueueUnknown: There is no such queue.
         ValueError: The weight is no number from 0.001 to 1000.
     """
-    command(target, partial(gates.weigh_queue, queue=queue, weight=weight, who=who, reason=reason))
+    command(target, partial(gates.weigh_queue, queue=queue, weight=weight, by=By(who, reason)))
 
 
 def drain_worker(worker_id: int, *, who: str, reason: str = "") -> None:
@@ -146,19 +147,19 @@ def drain_worker(worker_id: int, *, who: str, reason: str = "") -> None:
         WorkerUnknown: There is no such worker.
         WorkerEnded: It is not alive any more; ``state`` says how it ended.
     """
-    ask(workers.drain_workers, worker_ids=[worker_id], who=who, reason=reason)
+    ask(workers.drain_workers, worker_ids=[worker_id], by=By(who, reason))
 
 
 def _pause(gate: str, who: str, reason: str, resume_after: timedelta | None, target: Any) -> None:
-    command(target, partial(gates.pause_gate, gate=gate, who=who, reason=reason, resume_after=resume_after))
+    command(target, partial(gates.pause_gate, gate=gate, by=By(who, reason), resume_after=resume_after))
 
 
 def _resume(gate: str, who: str, reason: str, target: Any) -> None:
-    command(target, partial(gates.resume_gate, gate=gate, who=who, reason=reason))
+    command(target, partial(gates.resume_gate, gate=gate, by=By(who, reason)))
 
 
 def _limit(gate: str, max_running: int | None, who: str, reason: str, target: Any) -> None:
-    command(target, partial(gates.limit_gate, gate=gate, max_running=max_running, who=who, reason=reason))
+    command(target, partial(gates.limit_gate, gate=gate, max_running=max_running, by=By(who, reason)))
 
 
 def _actor_gate(actor: Actor[..., Any] | str) -> str:

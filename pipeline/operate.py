@@ -21,6 +21,7 @@ from pipeline.commands.cancel import cancel_task, cancel_together, milliseconds
 from pipeline.commands.cancel import cancel_where as cancel_in_store
 from pipeline.context import delay_ms
 from pipeline.runtime import command, our_broker
+from pipeline.store.audit import By
 from pipeline.store.cancels import CancelCounts, Request
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def cancel_where(  # noqa: PLR0913 - each narrows it down
 
 def _request(who: str, reason: str, *, force: bool, grace: timedelta) -> Request:
     grace_ms = milliseconds(grace, "grace")
-    return Request(who, reason, grace_ms if force else None)
+    return Request(By(who, reason), grace_ms if force else None)
 
 
 def snooze(task_id: str, *, for_: timedelta, who: str, reason: str = "", target: Any = None) -> None:
@@ -138,7 +139,7 @@ def snooze(task_id: str, *, for_: timedelta, who: str, reason: str = "", target:
         TaskConflict: It runs or has ended; ``state`` says which.
         ValueError: ``for_`` is negative.
     """
-    _command(target, partial(tasks.snooze, task_id=task_id, for_=for_, who=who, reason=reason))
+    _command(target, partial(tasks.snooze, task_id=task_id, for_=for_, by=By(who, reason)))
 
 
 def reschedule(task_id: str, *, eta: datetime, who: str, reason: str = "", target: Any = None) -> None:
@@ -149,7 +150,7 @@ def reschedule(task_id: str, *, eta: datetime, who: str, reason: str = "", targe
         TaskConflict: It runs or has ended.
         ValueError: ``eta`` has no time zone.
     """
-    _command(target, partial(tasks.reschedule, task_id=task_id, eta=eta, who=who, reason=reason))
+    _command(target, partial(tasks.reschedule, task_id=task_id, eta=eta, by=By(who, reason)))
 
 
 def reprioritise(task_id: str, priority: int, *, who: str, reason: str = "", target: Any = None) -> None:
@@ -162,7 +163,7 @@ def reprioritise(task_id: str, priority: int, *, who: str, reason: str = "", tar
     """
     ensure = our_broker().sender.ensure_lanes
     change = partial(tasks.reprioritise, task_id=task_id, priority=priority, ensure_lanes=ensure)
-    _command(target, partial(change, who=who, reason=reason))
+    _command(target, partial(change, by=By(who, reason)))
 
 
 def move_task(task_id: str, queue: str, *, who: str, reason: str = "", target: Any = None) -> None:
@@ -175,7 +176,7 @@ def move_task(task_id: str, queue: str, *, who: str, reason: str = "", target: A
     """
     ensure = our_broker().sender.ensure_lanes
     change = partial(tasks.move_task, task_id=task_id, queue=queue, ensure_lanes=ensure)
-    _command(target, partial(change, who=who, reason=reason))
+    _command(target, partial(change, by=By(who, reason)))
 
 
 def retry_now(task_id: str, *, who: str, reason: str = "", again: bool = False, target: Any = None) -> None:
@@ -195,7 +196,7 @@ def retry_now(task_id: str, *, who: str, reason: str = "", again: bool = False, 
         TaskConflict: It runs, or has succeeded.
         DuplicateTask: It has ended, and another task has its key by now.
     """
-    _command(target, partial(tasks.retry_now, task_id=task_id, again=again, who=who, reason=reason))
+    _command(target, partial(tasks.retry_now, task_id=task_id, again=again, by=By(who, reason)))
 
 
 def clone(  # noqa: PLR0913 - as many as a message has parts
@@ -245,7 +246,7 @@ def clone(  # noqa: PLR0913 - as many as a message has parts
         if queue is not None:
             tasks.check_queue(sql, cursor, queue)
         make = partial(clone_of, our_broker(), changes=changes)
-        return tasks.clone(sql, cursor, task_id, make=make, who=who, reason=reason)
+        return tasks.clone(sql, cursor, task_id, make=make, by=By(who, reason))
 
     return _command(target, copy)
 

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     #: How often a task may lose its worker process before it fails as poison.
     max_losses: int = Field(default=3, ge=1)
     #: How long finished tasks, their attempts and results are kept. Whole weeks are dropped; unfinished tasks stay.
-    retention_days: int = Field(default=28, ge=1)
+    retention_days: int = Field(default=30, ge=1)
     #: The longest pause between two looks of a worker process into an empty queue. Each other free process makes it a
     #: fifth longer.
     poll_max_ms: int = Field(default=300, ge=1, le=60_000)
@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     #: Lines for people, or one JSON object per line.
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: From which level on lines that a task logs are kept with its run, whatever ``log_level`` says. OFF: none are.
+    task_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "OFF"] = "INFO"
+    #: How much is kept of one run, in bytes of text. A quarter of it is only for warnings and errors.
+    task_log_limit_bytes: int = Field(default=65_536, ge=1024)
 
     @property
     def notice_seconds(self) -> float:
@@ -126,7 +130,7 @@ class Settings(BaseSettings):
             return self.shutdown_notice_seconds
         return max(self.stop_seconds - 10, self.stop_seconds / 2)
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "task_log_level", mode="before")
     @classmethod
     def _accept_small_letters(cls, level: Any) -> Any:
         return level.upper() if isinstance(level, str) else level

@@ -1,24 +1,27 @@
 """The five functions of a task queue that application code was written against before: same names, same arguments.
 
 For new code the same is said more directly: ``actor.send()`` joins the transaction it is called in, ``max_retries`` and
-``min_backoff`` of an actor decide about retries, ``current_task().progress()`` reports.
+``min_backoff`` of an actor decide about retries, ``current_task().report()`` reports.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dramatiq import get_broker
 from dramatiq.errors import Retry
 from dramatiq.message import get_encoder
 from dramatiq.middleware.retries import DEFAULT_MAX_BACKOFF
+from dramatiq.results import Results
+from dramatiq.results.backend import DEFAULT_TIMEOUT
 
-from pipeline.broker.outcome import clean
+from pipeline.broker.results import PostgresResultBackend
 from pipeline.context import CurrentTask, find_current_task
-from pipeline.errors import NoCurrentTask, TaskNotFound
+from pipeline.db.pool import Deadline
+from pipeline.errors import NoCurrentTask, TaskNotFound, TaskNotSucceeded
 from pipeline.middleware.retries import Retries
-from pipeline.runtime import ask
+from pipeline.progress import NOTHING, advanced, as_json
+from pipeline.runtime import ask, our_broker
 from pipeline.states import TaskState
 from pipeline.store import tasks
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from pipeline.store.tasks import TaskRow
 
 _MINUTE_MS = 60_000
+#: Who reports from outside of a run means the one that goes on.
+_ANY_RUN = 0
 
 
 def enqueue_task_after_transaction(task: Actor[..., Any], *args: Any, **kwargs: Any) -> Message[Any]:
@@ -69,8 +74,7 @@ def get_task_status(task_id: str) -> dict[str, Any] | None:
 
     The keys are those of :func:`as_status`.
     """
-    known = tasks.as_task_id(task_id)
-    row = ask(tasks.status, known) if known else None
+    row = _find(task_id)
     return None if row is None else as_status(row)
 
 
@@ -90,6 +94,10 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "progress": row.progress,
         "note": row.note,
+        "step": row.step,
+        "done": row.done,
+        "total": row.total,
+        "expected_at": row.expected_at,
         "result": _result(row),
         "error": row.error,
         "error_message": row.error,
@@ -98,14 +106,62 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "eta": row.eta,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+        "worker_id": row.worker_id,
+        "thread": row.thread,
+        "last_seen_at": row.last_seen_at,
+        "tags": row.tags,
+        "entity": row.entity,
+        "tenant": row.tenant,
+        "correlation_id": row.correlation_id,
+        "parent_id": row.parent_id,
     }
 
 
-def get_task_result(task_id: str) -> Any:
-    """Return what a task's actor returned; None while there is nothing, and for an unknown or failed task."""
+def get_task_result(task_id: str, block: bool = False, timeout: int | None = None) -> Any:
+    """Return what a task's actor returned; None if that is no longer, or not, kept.
+
+    Args:
+        task_id: Which task.
+        block: Wait until it has ended. By default None is returned while there is nothing, and for a task that is
+            unknown or did not succeed.
+        timeout: How long to wait, in milliseconds; ten seconds by default, as in Dramatiq.
+
+    Raises:
+        TaskNotFound: There is no such task, and it was to be waited for.
+        TaskNotSucceeded: It has ended otherwise; ``state`` and ``error`` say how.
+        dramatiq.results.ResultTimeout: It has not ended in time.
+    """
+    if not block:
+        row = _find(task_id)
+        return None if row is None else _result(row)
+    row = _ended(task_id, Deadline((DEFAULT_TIMEOUT if timeout is None else timeout) / 1000))
+    if row.state is not TaskState.SUCCEEDED:
+        raise TaskNotSucceeded(task_id, row.state, row.error)
+    return _result(row)
+
+
+def _ended(task_id: str, deadline: Deadline) -> TaskRow:
+    """Wait for the end of a task, and for another one if it was let run again before we looked."""
+    while True:
+        row = _find(task_id)
+        if row is None:
+            raise TaskNotFound(task_id)
+        if row.state.is_final:
+            return row
+        _results().wait_for_end(row.task_id, deadline.left_seconds * 1000)
+
+
+def _results() -> PostgresResultBackend:
+    """Give the broker's result backend; one of our own if it has none, or another."""
+    broker = our_broker()
+    found = [each.backend for each in broker.middleware if isinstance(each, Results)]
+    ours = [each for each in found if isinstance(each, PostgresResultBackend)]
+    return ours[0] if ours else PostgresResultBackend(broker=broker)
+
+
+def _find(task_id: str) -> TaskRow | None:
     known = tasks.as_task_id(task_id)
-    row = ask(tasks.status, known) if known else None
-    return None if row is None else _result(row)
+    return ask(tasks.status, known) if known else None
 
 
 def _result(row: TaskRow) -> Any:
@@ -115,26 +171,25 @@ def _result(row: TaskRow) -> Any:
     return get_encoder().decode(row.result.encode())
 
 
-def update_task_progress(task_id: str, progress: int, note: str = "") -> None:
+def update_task_progress(task_id: str, progress: float, note: str = "") -> None:
     """Report how far a task is, in percent.
 
     From inside a task it is visible within a second, also if the task's own transaction is rolled back later; from
-    elsewhere at once.
+    elsewhere at once. Within a run progress never goes back: a lower percentage than was reported before is ignored. Of
+    the note the first 500 characters are kept.
 
     Raises:
-        ValueError: The progress is not between 0 and 100.
+        ValueError: The progress is no number from 0 to 100, or the note no text.
         TaskNotFound: There is no such task (noticed outside a task only).
     """
-    if not 0 <= progress <= 100:
-        message = f"Progress is a number from 0 to 100, not {progress}"
-        raise ValueError(message)
+    report = advanced(NOTHING, percent=progress, note=note)
     known = tasks.as_task_id(task_id)
     if known is None:
         raise TaskNotFound(task_id)
     running = find_current_task()
-    if running is not None:
-        running.engine.report_progress(known, progress, note)
-        return
-    report = json.dumps([{"t": known, "p": int(progress), "n": clean(note)}])
-    if not ask(tasks.report_progress, report):
+    if running is not None and running.task_id == known:
+        running.progress(progress, note)
+    elif running is not None:
+        running.engine.report_progress(known, _ANY_RUN, report)
+    elif not ask(tasks.report_progress, as_json([(known, _ANY_RUN, report)])):
         raise TaskNotFound(task_id)

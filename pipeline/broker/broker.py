@@ -14,7 +14,7 @@ from dramatiq.common import q_name
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import limits
+from pipeline.broker import labels, limits
 from pipeline.broker.actor import take_new
 from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.consumer import QueueFacade
@@ -39,6 +39,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.middleware import stack
 from pipeline.settings import Settings, get_settings
 from pipeline.store import tasks
+from pipeline.store.audit import By
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +148,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def actor_options(self) -> set[str]:
         """What actors may be declared with."""
         declared = {"transactional", "hard_time_limit", "on_conflict"}
-        return self._actor_options | declared | limits.OPTIONS | KEYS
+        return self._actor_options | declared | limits.OPTIONS | KEYS | labels.DECLARED
 
     @actor_options.setter
     def actor_options(self, options: set[str]) -> None:
@@ -223,7 +224,8 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         actor = self.actors.get(message.actor_name)
         priority, options = (0, {}) if actor is None else (actor.priority, actor.options)
         limit = self.settings.message_limit_bytes
-        new = encode(message, priority, delay, limit, options, is_new=take_new(message))
+        sent_by = find_current_task()
+        new = encode(message, priority, delay, limit, options, is_new=take_new(message), sent_by=sent_by)
         # Where tasks run as they are sent, nobody holds a key.
         return new if self.eager is None else replace(new, keys=None)
 
@@ -339,7 +341,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
         with self.pool.connection() as connection, connection.cursor() as cursor:
-            tasks.flush(self.sql, cursor, q_name(queue_name), "flush")
+            tasks.flush(self.sql, cursor, q_name(queue_name), By("flush"))
 
     def flush_all(self) -> None:
         """Cancel all that waits in the declared queues."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq_pg
 import psycopg2
 from dramatiq.message import get_encoder
-from dramatiq.results import ResultMissing, ResultTimeout
+from dramatiq.results import ResultFailure, ResultMissing, ResultTimeout
 from dramatiq.results.backend import DEFAULT_TIMEOUT
 
 from pipeline.broker.messages import encode_json
@@ -22,7 +22,7 @@ from pipeline.settings import Settings, get_settings
 from pipeline.store import results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dramatiq import Message
     from dramatiq.encoder import Encoder
@@ -82,18 +82,29 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
         Raises:
             ResultMissing: There is none (yet), or its time is over.
             ResultTimeout: There was none in time.
-            ResultFailure: The task failed.
+            ResultFailure: The task failed, or was cancelled.
         """
         key = self.build_message_key(message)
-        found = self.read([key])
-        if key not in found:
+        ending = self.read([key]).get(key)
+        if ending is None or not ending.is_answer:
             if not block:
                 raise ResultMissing(message)
             deadline = Deadline((DEFAULT_TIMEOUT if timeout is None else timeout) / 1000)
-            found = {key: self._poller.wait(key, deadline, message)}
-        text = found[key]
+            ending = self._poller.wait(key, deadline, lambda each: each.is_answer, message)
+        if not ending.has_result:
+            kind, text = ending.error_type or "", ending.error_message or ""
+            raise ResultFailure(f"The task {ending.state}: {kind}: {text}", kind, text)
         encoder = self._own_encoder or get_encoder()
-        return self.unwrap_result(None if text is None else encoder.decode(text.encode("utf-8")))
+        return self.unwrap_result(None if ending.result is None else encoder.decode(ending.result.encode("utf-8")))
+
+    def wait_for_end(self, task_id: str, timeout_ms: float) -> None:
+        """Wait until a task has ended, in whatever way.
+
+        Raises:
+            ResultTimeout: It has not in time.
+        """
+        told = f"The task {task_id} has not ended in time"
+        self._poller.wait(task_id, Deadline(timeout_ms / 1000), lambda each: each.state is not None, told)
 
     def store_result(self, message: Message[Any], result: Any, ttl: int) -> None:
         """Keep a result."""
@@ -109,17 +120,17 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
         named = type(type(exception).__name__, (Exception,), {})
         super().store_exception(message, named(text_of(exception)[:_FAILURE_CHARACTERS]), ttl)
 
-    def read(self, keys: list[str]) -> dict[str, str | None]:
-        """Read the results that are there, as JSON text."""
+    def read(self, keys: list[str]) -> dict[str, results.Ending]:
+        """Read the results that are there, and how tasks ended that have none."""
         if self._broker is not None and self._broker.eager is not None:
             found: dict[str, str | None] = self._broker.eager.results_of(keys)
-            return found
+            return {key: results.Ending(None, True, text) for key, text in found.items()}
         try:
             return self._read(keys)
         except DISCONNECTED:  # the server was restarted since the connection was last used
             return self._read(keys)
 
-    def _read(self, keys: list[str]) -> dict[str, str | None]:
+    def _read(self, keys: list[str]) -> dict[str, results.Ending]:
         with self.pool.connection() as connection, connection.cursor() as cursor:
             return results.results(self.sql, cursor, keys)
 
@@ -158,8 +169,8 @@ class _Poller:
         self._arrived = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def wait(self, key: str, deadline: Deadline, message: Any) -> str | None:
-        waiter = _Waiter()
+    def wait(self, key: str, deadline: Deadline, wanted: Callable[[results.Ending], bool], what: Any) -> results.Ending:
+        waiter = _Waiter(wanted)
         with self._lock:
             self._waiting.setdefault(key, []).append(waiter)
             self._arrived.set()
@@ -168,7 +179,7 @@ class _Poller:
                 self._thread.start()
         try:
             if not waiter.ready.wait(deadline.left_seconds):
-                raise ResultTimeout(message)
+                raise ResultTimeout(what)
         finally:
             with self._lock:
                 waiters = self._waiting.get(key, [])
@@ -176,7 +187,8 @@ class _Poller:
                     waiters.remove(waiter)
                 if not waiters:
                     self._waiting.pop(key, None)
-        return waiter.text
+        assert waiter.ending is not None  # noqa: S101 - or it would not be ready
+        return waiter.ending
 
     def _run(self) -> None:
         seconds = _FIRST_POLL_SECONDS
@@ -186,8 +198,8 @@ class _Poller:
             except (psycopg2.Error, DatabaseUnavailable) as error:
                 log.warning("results.unreachable", error=str(error).strip())
                 found = {}
-            self._hand_out(found)
-            seconds = _FIRST_POLL_SECONDS if found else min(seconds * 2, _LONGEST_POLL_SECONDS)
+            has_answered = self._hand_out(found)
+            seconds = _FIRST_POLL_SECONDS if has_answered else min(seconds * 2, _LONGEST_POLL_SECONDS)
             self._arrived.clear()
             if self._arrived.wait(seconds):
                 seconds = _FIRST_POLL_SECONDS
@@ -199,20 +211,26 @@ class _Poller:
                 self._thread = None
             return list(self._waiting)
 
-    def _hand_out(self, found: dict[str, str | None]) -> None:
+    def _hand_out(self, found: dict[str, results.Ending]) -> bool:
+        """Tell those who wait for it; False if it was not what anybody waits for."""
+        has_answered = False
         with self._lock:
-            for key, text in found.items():
+            for key, ending in found.items():
                 for waiter in self._waiting.get(key, []):
-                    waiter.text = text
-                    waiter.ready.set()
+                    if waiter.wanted(ending):
+                        waiter.ending = ending
+                        waiter.ready.set()
+                        has_answered = True
+        return has_answered
 
 
 class _Waiter:
-    """One thread that waits for one result."""
+    """One thread that waits for one result, or for the end of one task."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Callable[[results.Ending], bool]) -> None:
+        self.wanted = wanted
         self.ready = threading.Event()
-        self.text: str | None = None
+        self.ending: results.Ending | None = None
 
 
 def find_current_task_of(key: str) -> Any:

@@ -16,9 +16,10 @@ from typing import Any
 import click
 
 from pipeline.cli.failure import Failure
+from pipeline.store.audit import acting_from
 
 #: Our commands, in the order in which they are needed.
-COMMANDS = ("up", "migrate", "worker", "status", "inspect", "task", "queue", "gate", "doctor", "repair")
+COMMANDS = ("up", "migrate", "worker", "status", "inspect", "task", "queue", "gate", "audit", "doctor", "repair")
 
 
 class CommandLine(click.Group):
@@ -47,7 +48,8 @@ class CommandLine(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what went wrong is told in a line, or in full with ``--debug``."""
         try:
-            return super().invoke(ctx)
+            with acting_from("cli"):
+                return super().invoke(ctx)
         except Exception as error:
             if ctx.params.get("debug") or not Failure.can_tell(error):
                 raise

@@ -44,9 +44,10 @@ def pause(name: str, resume_after: timedelta | None, reason: str, who: str) -> N
     from pipeline.cli.environment import use_running_database
     from pipeline.commands import gates
     from pipeline.runtime import ask
+    from pipeline.store.audit import By
 
     use_running_database()
-    ask(gates.pause_gate, name, who=who, reason=reason, resume_after=resume_after)
+    ask(gates.pause_gate, name, by=By(who, reason), resume_after=resume_after)
     click.echo(f"The gate {name} is paused{f' for {resume_after}' if resume_after else ''}.")
 
 
@@ -59,9 +60,10 @@ def resume(name: str, reason: str, who: str) -> None:
     from pipeline.cli.environment import use_running_database
     from pipeline.commands import gates
     from pipeline.runtime import ask
+    from pipeline.store.audit import By
 
     use_running_database()
-    ask(gates.resume_gate, name, who=who, reason=reason)
+    ask(gates.resume_gate, name, by=By(who, reason))
     click.echo(f"The gate {name} is open.")
 
 
@@ -75,7 +77,8 @@ def limit(name: str, max_running: int | None, reason: str, who: str) -> None:
     from pipeline.cli.environment import use_running_database
     from pipeline.commands import gates
     from pipeline.runtime import ask
+    from pipeline.store.audit import By
 
     use_running_database()
-    ask(gates.limit_gate, name, max_running, who=who, reason=reason)
+    ask(gates.limit_gate, name, max_running, by=By(who, reason))
     click.echo(f"The gate {name} has {'its own limit' if max_running is None else f'the limit {max_running}'}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -52,6 +52,18 @@ class Instant(click.ParamType):  # type: ignore[type-arg]  # as above
             return found if found.tzinfo else found.astimezone()
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time; write 2026-12-24T18:00 or 2026-12-24T18:00+01:00", param, ctx)
+
+
+class Since(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A time, or a time span before now."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it."""
+        if re.fullmatch(r"\d+[a-z]", str(value)):
+            return datetime.now(tz=UTC) - Duration().convert(value, param, ctx)
+        return Instant().convert(value, param, ctx)
 
 
 class Json(click.ParamType):  # type: ignore[type-arg]  # as above

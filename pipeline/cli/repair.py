@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import click
 
+from pipeline.cli.options import reason_option, who_option
+
 
 @click.command()
 @click.argument("what", type=click.Choice(["ready"]), expose_value=False)
-def repair() -> None:
+@reason_option
+@who_option
+def repair(reason: str, who: str) -> None:
     r"""Mend the queue after a restore, or after rows were deleted by hand.
 
     \b
@@ -18,7 +22,8 @@ def repair() -> None:
     from pipeline.cli.environment import use_running_database
     from pipeline.runtime import ask
     from pipeline.store import tasks
+    from pipeline.store.audit import By
 
     use_running_database()
-    count = ask(tasks.repair_ready)
+    count = ask(tasks.repair_ready, By(who, reason))
     click.echo(f"{count} tasks wait again." if count else "Nothing was missing.")

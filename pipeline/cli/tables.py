@@ -14,9 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.doctor import Finding
+from pipeline.store.audit import AuditRow
 from pipeline.store.gates import GateRow
-from pipeline.store.status import AttemptRow, AuditRow, HeldTask, QueueRow, WorkerRow
+from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
+from pipeline.store.timeline import TimelineRow
 
 _COLOURS = {
     "running": "cyan",
@@ -43,6 +45,11 @@ def show(*tables: Table) -> None:
 def show_json(value: Any) -> None:
     """Print rows, or whatever holds them, as JSON."""
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+
+
+def show_json_line(value: Any) -> None:
+    """Print one row as JSON on a line of its own, for programs that read while it goes on."""
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
 def queue_table(rows: Iterable[QueueRow]) -> Table:
@@ -88,10 +95,10 @@ def worker_table(rows: Iterable[WorkerRow]) -> Table:
 
 def running_table(rows: Iterable[WorkerRow]) -> Table:
     """One line per task that runs, the oldest of each worker first."""
-    table = _table("running", ["worker", "task", "actor", "seconds"], ids=1, numbers=(0, 3))
+    table = _table("running", ["worker", "thread", "task", "actor", "seconds"], ids=2, numbers=(0, 1, 4))
     for row in rows:
         for task in row.tasks:
-            _add(table, row.worker_id, task["task_id"], task["actor"], task["seconds"])
+            _add(table, row.worker_id, task["thread"], task["task_id"], task["actor"], task["seconds"])
     return table
 
 
@@ -113,9 +120,10 @@ def scheduled_table(rows: Iterable[TaskRow]) -> Table:
 
 def held_table(title: str, rows: Iterable[HeldTask]) -> Table:
     """One line per task in the hands of a worker."""
-    table = _table(title, ["worker", "task", "actor", "%", "since"], ids=1, numbers=(0, 3))
+    table = _table(title, ["worker", "thread", "task", "actor", "%", "since"], ids=2, numbers=(0, 1, 4))
     for row in rows:
-        _add(table, row.worker_id, row.task.task_id, row.task.actor, row.task.progress, _when(row.task.started_at))
+        since = _when(row.since) if row.last_seen_at is None else f"last seen {_when(row.last_seen_at)}"
+        _add(table, row.worker_id, row.thread, row.task_id, row.actor, row.progress, since)
     return table
 
 
@@ -130,18 +138,34 @@ def detail_table(details: Iterable[tuple[str, Any]]) -> Table:
 
 def attempt_table(rows: Iterable[AttemptRow]) -> Table:
     """One line per run."""
-    table = _table("runs", ["run", "attempt", "outcome", "worker", "finished", "error"], numbers=(0, 1, 3))
+    headers = ["run", "attempt", "outcome", "worker", "waited", "ran", "finished", "error"]
+    table = _table("runs", headers, numbers=(0, 1, 4, 5))
     for row in rows:
-        outcome = row.outcome.name.lower()
-        _add(table, row.run, row.attempt, outcome, row.worker_id, _when(row.finished_at), row.error)
+        worker = "" if row.worker_id is None else f"{row.worker_id}@{row.host}" if row.host else row.worker_id
+        times = (_seconds(row.wait_seconds), _seconds(row.run_seconds), _when(row.finished_at))
+        _add(table, row.run, row.attempt, row.outcome.name.lower(), worker, *times, row.error_type)
     return table
 
 
 def audit_table(rows: Iterable[AuditRow]) -> Table:
-    """One line per command."""
-    table = _table("commands", ["what", "who", "when", "why"])
+    """One line per command, and whatever it changed."""
+    table = _table("commands", ["when", "who", "from", "what", "at", "changed", "why"])
     for row in rows:
-        _add(table, row.action, row.who, _when(row.at), row.reason)
+        at = row.task_id or row.queue or row.gate or (f"worker {row.worker_id}" if row.worker_id else "")
+        _add(table, _when(row.at), row.who, row.source, row.action, at, _changed(row), row.reason)
+    return table
+
+
+def _changed(row: AuditRow) -> str:
+    values = (row.old_value, row.new_value)
+    return " → ".join(", ".join(f"{name} {each}" for name, each in value.items()) for value in values if value)
+
+
+def timeline_table(rows: Iterable[TimelineRow]) -> Table:
+    """One line per event."""
+    table = _table("timeline", ["when", "what", "run", "worker", "who", "more"], numbers=(2, 3))
+    for row in rows:
+        _add(table, _when(row.at), row.event, row.run, row.worker_id, row.who, row.detail)
     return table
 
 
@@ -186,6 +210,13 @@ def _when(instant: datetime | None) -> str:
     local = instant.astimezone()
     is_today = local.date() == datetime.now(tz=local.tzinfo).date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _seconds(seconds: float | None) -> str:
+    """Write how long something took, the shorter the more exactly."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def _plain(value: Any) -> Any:

@@ -107,12 +107,13 @@ def drain(worker_ids: tuple[int, ...], host: str | None, everyone: bool, reason:
     from pipeline.cli.environment import use_running_database
     from pipeline.commands.workers import drain_workers
     from pipeline.runtime import ask
+    from pipeline.store.audit import By
 
     if (bool(worker_ids), host is not None, everyone).count(True) != 1:
         message = "Name workers by their numbers (pipeline worker list), or say --host NAME, or --all"
         raise click.UsageError(message)
     use_running_database()
-    for worker_id in ask(drain_workers, worker_ids or None, host=host, who=who, reason=reason):
+    for worker_id in ask(drain_workers, worker_ids or None, host=host, by=By(who, reason)):
         click.echo(f"The worker {worker_id} drains.")
 
 

@@ -12,14 +12,15 @@ from pipeline.store import queues
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from pipeline.store.audit import By
+
 
 def pause_queue(
     sql: Mapping[str, str],
     cursor: Cursor,
     queue: str,
     *,
-    who: str,
-    reason: str = "",
+    by: By,
     resume_after: timedelta | None = None,
 ) -> None:
     """Let nothing be claimed from a queue, on the transaction the cursor has. What runs goes on.
@@ -28,17 +29,17 @@ def pause_queue(
         QueueUnknown: There is no such queue.
         ValueError: ``resume_after`` is not above 0.
     """
-    if not queues.pause(sql, cursor, queue, who=who, reason=reason, resume_after_ms=pause_ms(resume_after)):
+    if not queues.pause(sql, cursor, queue, by=by, resume_after_ms=pause_ms(resume_after)):
         raise QueueUnknown(queue)
 
 
-def resume_queue(sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str, reason: str = "") -> None:
+def resume_queue(sql: Mapping[str, str], cursor: Cursor, queue: str, *, by: By) -> None:
     """Let tasks of a queue be claimed again, on the transaction the cursor has; one that is not paused stays so.
 
     Raises:
         QueueUnknown: There is no such queue.
     """
-    if not queues.resume(sql, cursor, queue, who=who, reason=reason):
+    if not queues.resume(sql, cursor, queue, by=by):
         raise QueueUnknown(queue)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.context import NewTask
+    from pipeline.store.audit import By
     from pipeline.store.tasks import StoredMessage
 
     #: Makes queues and lanes in a transaction of their own.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _PRIORITIES = range(-32768, 32768)
 
 
-def snooze(sql: Mapping[str, str], cursor: Cursor, task_id: str, *, for_: timedelta, who: str, reason: str) -> None:
+def snooze(sql: Mapping[str, str], cursor: Cursor, task_id: str, *, for_: timedelta, by: By) -> None:
     """Let a waiting task wait for so long at least. No attempt counts.
 
     Raises:
@@ -36,11 +37,11 @@ def snooze(sql: Mapping[str, str], cursor: Cursor, task_id: str, *, for_: timede
         ValueError: The time is negative.
     """
     milliseconds = delay_ms(for_.total_seconds())
-    state = tasks.snooze(sql, cursor, _known(task_id), milliseconds, who, reason)
+    state = tasks.snooze(sql, cursor, _known(task_id), milliseconds, by)
     _settle(task_id, state, "only a waiting task can be postponed")
 
 
-def reschedule(sql: Mapping[str, str], cursor: Cursor, task_id: str, *, eta: datetime, who: str, reason: str) -> None:
+def reschedule(sql: Mapping[str, str], cursor: Cursor, task_id: str, *, eta: datetime, by: By) -> None:
     """Let a waiting task be due at another time; at once if that is over.
 
     Raises:
@@ -51,7 +52,7 @@ def reschedule(sql: Mapping[str, str], cursor: Cursor, task_id: str, *, eta: dat
     if eta.utcoffset() is None:
         message = f"The time {eta} has no time zone: say which instant it is"
         raise ValueError(message)
-    state = tasks.reschedule(sql, cursor, _known(task_id), eta, who, reason)
+    state = tasks.reschedule(sql, cursor, _known(task_id), eta, by)
     _settle(task_id, state, "only a waiting task can be rescheduled")
 
 
@@ -62,8 +63,7 @@ def reprioritise(
     *,
     priority: int,
     ensure_lanes: EnsureLanes,
-    who: str,
-    reason: str,
+    by: By,
 ) -> None:
     """Give a waiting task another priority.
 
@@ -75,7 +75,7 @@ def reprioritise(
     check_priority(priority)
     known, stored = _read(sql, cursor, task_id)
     ensure_lanes([(stored.queue, priority)])
-    state = tasks.reprioritise(sql, cursor, known, priority, who, reason)
+    state = tasks.reprioritise(sql, cursor, known, priority, by)
     _settle(task_id, state, "only a waiting task can get another priority")
 
 
@@ -86,8 +86,7 @@ def move_task(
     *,
     queue: str,
     ensure_lanes: EnsureLanes,
-    who: str,
-    reason: str,
+    by: By,
 ) -> None:
     """Let a waiting task wait in another queue.
 
@@ -99,13 +98,11 @@ def move_task(
     known, stored = _read(sql, cursor, task_id)
     check_queue(sql, cursor, queue)
     ensure_lanes([(queue, stored.priority, stored.is_gated)])
-    state = tasks.move(sql, cursor, known, queue, who, reason)
+    state = tasks.move(sql, cursor, known, queue, by)
     _settle(task_id, state, "only a waiting task can be moved")
 
 
-def retry_now(
-    sql: Mapping[str, str], cursor: Cursor, task_id: str, *, again: bool = False, who: str, reason: str
-) -> None:
+def retry_now(sql: Mapping[str, str], cursor: Cursor, task_id: str, *, again: bool = False, by: By) -> None:
     """Let a task run now that waits, failed, was cancelled or skipped; with ``again`` also one that succeeded.
 
     Raises:
@@ -113,7 +110,7 @@ def retry_now(
         TaskConflict: It runs, or has succeeded.
         psycopg2.Error: PQ011: it has ended, and another task has its key by now.
     """
-    state = tasks.retry(sql, cursor, _known(task_id), who, reason, again=again)
+    state = tasks.retry(sql, cursor, _known(task_id), by, again=again)
     _settle(task_id, state, "only a task that waits, or has ended without success, can be retried")
 
 
@@ -123,8 +120,7 @@ def clone(
     task_id: str,
     *,
     make: Callable[[StoredMessage], NewTask],
-    who: str,
-    reason: str,
+    by: By,
 ) -> str:
     """Enqueue what ``make`` makes of a task's message; return the id of the new task.
 
@@ -133,7 +129,7 @@ def clone(
         psycopg2.Error: PQ011: another task has its key.
     """
     known, stored = _read(sql, cursor, task_id)
-    return tasks.clone(sql, cursor, make(stored), parent=known, who=who, reason=reason)
+    return tasks.clone(sql, cursor, make(stored), parent=known, by=by)
 
 
 def check_priority(priority: object) -> None:

@@ -11,6 +11,8 @@ from pipeline.store import workers
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from pipeline.store.audit import By
+
 _DRAINING = "draining"
 
 
@@ -20,8 +22,7 @@ def drain_workers(
     worker_ids: Iterable[int] | None = None,
     *,
     host: str | None = None,
-    who: str,
-    reason: str = "",
+    by: By,
 ) -> list[int]:
     """Let workers claim nothing more, finish their tasks and end, on the transaction the cursor has.
 
@@ -30,8 +31,7 @@ def drain_workers(
         cursor: Where to say it.
         worker_ids: Which; all or none of them. None: whoever is alive, on the host if one is named.
         host: The name of a machine.
-        who: Whom the audit trail names.
-        reason: Why.
+        by: Whom the audit trail names, and why.
 
     Returns:
         The workers that drain now.
@@ -40,7 +40,7 @@ def drain_workers(
         WorkerUnknown: There is no such worker, or none that is alive.
         WorkerEnded: It is not alive any more.
     """
-    told = workers.drain(sql, cursor, worker_ids, host, who=who, reason=reason)
+    told = workers.drain(sql, cursor, worker_ids, host, by)
     for worker_id, state in told.items():
         if state is None:
             raise WorkerUnknown(worker_id)

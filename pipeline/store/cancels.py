@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from pipeline.store.audit import By
+
 
 @dataclass(frozen=True, slots=True)
 class CancelCounts:
@@ -24,8 +26,7 @@ class CancelCounts:
 class Request:
     """Who asks, why, and how long after it a running task's process is killed (None: never)."""
 
-    who: str
-    reason: str
+    by: By
     force_after_ms: int | None
 
 
@@ -89,7 +90,7 @@ def settle(sql: Mapping[str, str], cursor: Cursor) -> int:
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    return {"who": request.who, "reason": request.reason, "force_after_ms": request.force_after_ms}
+    return {"force_after_ms": request.force_after_ms, **request.by.parameters}
 
 
 def _value(cursor: Cursor) -> Any:

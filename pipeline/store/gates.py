@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from pipeline.store.audit import By
+
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
@@ -36,24 +38,21 @@ def sweep(sql: Mapping[str, str], cursor: Cursor, after: str | None, limit: int)
     return last, was_needed
 
 
-def pause(
-    sql: Mapping[str, str], cursor: Cursor, gate: str, *, who: str, reason: str, resume_after_ms: int | None
-) -> bool:
+def pause(sql: Mapping[str, str], cursor: Cursor, gate: str, *, by: By, resume_after_ms: int | None) -> bool:
     """Let no task pass a gate; False if there is no such gate."""
-    where = {"gate": gate, "who": who, "reason": reason, "resume_after_ms": resume_after_ms}
-    cursor.execute(sql["pause_gate"], where)
+    cursor.execute(sql["pause_gate"], {"gate": gate, "resume_after_ms": resume_after_ms, **by.parameters})
     return bool(_value(cursor))
 
 
-def resume(sql: Mapping[str, str], cursor: Cursor, gate: str, *, who: str, reason: str) -> bool:
+def resume(sql: Mapping[str, str], cursor: Cursor, gate: str, *, by: By) -> bool:
     """Let tasks pass again; False if there is no such gate."""
-    cursor.execute(sql["resume_gate"], {"gate": gate, "who": who, "reason": reason})
+    cursor.execute(sql["resume_gate"], {"gate": gate, **by.parameters})
     return bool(_value(cursor))
 
 
-def limit(sql: Mapping[str, str], cursor: Cursor, gate: str, most: int | None, *, who: str, reason: str) -> bool:
+def limit(sql: Mapping[str, str], cursor: Cursor, gate: str, most: int | None, *, by: By) -> bool:
     """Let so many tasks through a gate at a time, None for what the actors say; False if there is no such gate."""
-    cursor.execute(sql["limit_gate"], {"gate": gate, "most": most, "who": who, "reason": reason})
+    cursor.execute(sql["limit_gate"], {"gate": gate, "most": most, **by.parameters})
     return bool(_value(cursor))
 
 

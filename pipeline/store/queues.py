@@ -8,33 +8,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+    from pipeline.store.audit import By
 
-def pause(
-    sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str, reason: str, resume_after_ms: int | None
-) -> bool:
+
+def pause(sql: Mapping[str, str], cursor: Cursor, queue: str, *, by: By, resume_after_ms: int | None) -> bool:
     """Let nothing be claimed from a queue; False if there is no such queue."""
-    where = {"queue": queue, "who": who, "reason": reason, "resume_after_ms": resume_after_ms}
-    cursor.execute(sql["pause_queue"], where)
+    cursor.execute(sql["pause_queue"], {"queue": queue, "resume_after_ms": resume_after_ms, **by.parameters})
     value: bool = _value(cursor)
     return value
 
 
-def resume(sql: Mapping[str, str], cursor: Cursor, queue: str, *, who: str, reason: str) -> bool:
+def resume(sql: Mapping[str, str], cursor: Cursor, queue: str, *, by: By) -> bool:
     """Let its tasks be claimed again; False if there is no such queue."""
-    cursor.execute(sql["resume_queue"], {"queue": queue, "who": who, "reason": reason})
+    cursor.execute(sql["resume_queue"], {"queue": queue, **by.parameters})
     value: bool = _value(cursor)
     return value
 
 
-def limit(sql: Mapping[str, str], cursor: Cursor, queue: str, most: int | None, *, who: str, reason: str) -> bool:
+def limit(sql: Mapping[str, str], cursor: Cursor, queue: str, most: int | None, *, by: By) -> bool:
     """Let so many tasks of it run at a time, None for any number; False if there is no such queue."""
-    cursor.execute(sql["limit_queue"], {"queue": queue, "most": most, "who": who, "reason": reason})
+    cursor.execute(sql["limit_queue"], {"queue": queue, "most": most, **by.parameters})
     return bool(_value(cursor))
 
 
-def weigh(sql: Mapping[str, str], cursor: Cursor, queue: str, weight: float, *, who: str, reason: str) -> bool:
+def weigh(sql: Mapping[str, str], cursor: Cursor, queue: str, weight: float, *, by: By) -> bool:
     """Let it come first so much more often than others of its priority; False if there is no such queue."""
-    cursor.execute(sql["weigh_queue"], {"queue": queue, "weight": weight, "who": who, "reason": reason})
+    cursor.execute(sql["weigh_queue"], {"queue": queue, "weight": weight, **by.parameters})
     return bool(_value(cursor))
 
 

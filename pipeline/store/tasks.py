@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.context import NewTask
+    from pipeline.store.audit import By
 
 #: What to do with a message id that is known already: see ``sql/functions/10_enqueue.sql``.
 Mode = Literal["n", "r", "u", "f"]
@@ -21,23 +22,42 @@ Mode = Literal["n", "r", "u", "f"]
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """One row of the view ``task_status``."""
+    """One row of the view ``task_status``, column by column; JSON is text."""
 
     task_id: str
     actor: str
     queue: str
     state: TaskState
     attempt: int
+    #: Percent.
     progress: int
     note: str
+    step: str | None
+    done: int | None
+    total: int | None
+    progress_at: datetime | None
+    #: When it will have ended, if it goes on as it has so far.
+    expected_at: datetime | None
     result: str | None
     error: str | None
     created_at: datetime
     eta: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    worker_id: int | None
+    thread: int | None
+    #: When its worker was last heard of, if that has fallen silent.
+    last_seen_at: datetime | None
     priority: int
+    tags: list[str]
+    entity: str | None
+    tenant: str | None
+    correlation_id: str | None
+    parent_id: str | None
     args: str
+    kwargs: str
+    id: int
+    waits_for: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +70,27 @@ class StoredMessage:
     payload: str
     #: JSON, or None.
     keys: str | None
+    #: The same.
+    labels: str | None
     #: Whether some tasks of its queue have gates to go through.
     is_gated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """New tasks that differ in their ids and payloads only: the ids parted by commas, the payloads by line ends."""
+    """New tasks that differ in their ids, payloads and labels only.
+
+    The ids are parted by commas, the payloads by line ends, and so are the labels, if any of them has some.
+    """
 
     queue: str
     priority: int
     actor: str
     delay_ms: int | None
+    parent: int | None
     message_ids: str
     payloads: str
+    labels: str | None
 
 
 #: What a command returns that has done what it was asked for.
@@ -117,7 +144,9 @@ def enqueue(
             "mode": mode,
             "since_ms": since_ms,
             "notify": notify,
+            "parent": task.parent,
             "keys": task.keys,
+            "labels": task.labels,
         },
     )
     value: str = _value(cursor)
@@ -143,7 +172,7 @@ def enqueue_many(
 
 
 def enqueue_alike(sql: Mapping[str, str], cursor: Cursor, alike: Alike, *, notify: bool = False) -> None:
-    """Insert tasks that differ in their payloads only, and whose ids nobody else has."""
+    """Insert tasks that differ in their payloads and labels only, and whose ids nobody else has."""
     cursor.execute(
         sql["enqueue_alike"],
         {
@@ -153,6 +182,8 @@ def enqueue_alike(sql: Mapping[str, str], cursor: Cursor, alike: Alike, *, notif
             "delay_ms": alike.delay_ms,
             "message_ids": alike.message_ids,
             "payloads": alike.payloads,
+            "labels": alike.labels,
+            "parent": alike.parent,
             "notify": notify,
         },
     )
@@ -197,40 +228,36 @@ def was_concluded(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int
     return value
 
 
-def snooze(sql: Mapping[str, str], cursor: Cursor, message_id: str, delay_ms: int, who: str, reason: str) -> str | None:
+def snooze(sql: Mapping[str, str], cursor: Cursor, message_id: str, delay_ms: int, by: By) -> str | None:
     """Let a waiting task wait for so long at least.
 
     As the functions after it, it returns DONE, or the state that stands in the way, or None for an unknown id.
     """
-    return _command(cursor, sql["snooze_task"], message_id, who, reason, delay_ms=delay_ms)
+    return _command(cursor, sql["snooze_task"], message_id, by, delay_ms=delay_ms)
 
 
-def reschedule(
-    sql: Mapping[str, str], cursor: Cursor, message_id: str, eta: datetime, who: str, reason: str
-) -> str | None:
+def reschedule(sql: Mapping[str, str], cursor: Cursor, message_id: str, eta: datetime, by: By) -> str | None:
     """Let a waiting task be due at another time."""
-    return _command(cursor, sql["reschedule_task"], message_id, who, reason, eta=eta)
+    return _command(cursor, sql["reschedule_task"], message_id, by, eta=eta)
 
 
-def reprioritise(
-    sql: Mapping[str, str], cursor: Cursor, message_id: str, priority: int, who: str, reason: str
-) -> str | None:
+def reprioritise(sql: Mapping[str, str], cursor: Cursor, message_id: str, priority: int, by: By) -> str | None:
     """Give a waiting task another priority."""
-    return _command(cursor, sql["reprioritise_task"], message_id, who, reason, priority=priority)
+    return _command(cursor, sql["reprioritise_task"], message_id, by, priority=priority)
 
 
-def move(sql: Mapping[str, str], cursor: Cursor, message_id: str, queue: str, who: str, reason: str) -> str | None:
+def move(sql: Mapping[str, str], cursor: Cursor, message_id: str, queue: str, by: By) -> str | None:
     """Let a waiting task wait in another queue."""
-    return _command(cursor, sql["move_task"], message_id, who, reason, queue=queue)
+    return _command(cursor, sql["move_task"], message_id, by, queue=queue)
 
 
-def retry(sql: Mapping[str, str], cursor: Cursor, message_id: str, who: str, reason: str, *, again: bool) -> str | None:
+def retry(sql: Mapping[str, str], cursor: Cursor, message_id: str, by: By, *, again: bool) -> str | None:
     """Let a task that waits or has ended run now."""
-    return _command(cursor, sql["retry_task"], message_id, who, reason, again=again)
+    return _command(cursor, sql["retry_task"], message_id, by, again=again)
 
 
-def _command(cursor: Cursor, statement: str, message_id: str, who: str, reason: str, **more: Any) -> str | None:
-    cursor.execute(statement, {"message_id": message_id, "who": who, "reason": reason, **more})
+def _command(cursor: Cursor, statement: str, message_id: str, by: By, **more: Any) -> str | None:
+    cursor.execute(statement, {"message_id": message_id, **by.parameters, **more})
     value: str | None = _value(cursor)
     return value
 
@@ -242,7 +269,7 @@ def read(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> StoredMessa
     return None if row is None else StoredMessage(*row)
 
 
-def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str, who: str, reason: str) -> str:
+def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str, by: By) -> str:
     """Enqueue a message that was made of another task's; return the id of the message that stands for it."""
     cursor.execute(
         sql["clone_task"],
@@ -255,17 +282,17 @@ def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str,
             "delay_ms": task.delay_ms,
             "payload": task.payload,
             "keys": task.keys,
-            "who": who,
-            "reason": reason,
+            "labels": task.labels,
+            **by.parameters,
         },
     )
     value: str = _value(cursor)
     return value
 
 
-def flush(sql: Mapping[str, str], cursor: Cursor, queue: str, who: str) -> int:
+def flush(sql: Mapping[str, str], cursor: Cursor, queue: str, by: By) -> int:
     """Cancel all that waits in a queue; return how many."""
-    cursor.execute(sql["flush_queue"], {"queue": queue, "who": who})
+    cursor.execute(sql["flush_queue"], {"queue": queue, **by.parameters})
     value: int = _value(cursor)
     return value
 
@@ -280,14 +307,14 @@ def pending(sql: Mapping[str, str], cursor: Cursor, queue: str) -> int:
 def status(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> TaskRow | None:
     """Read one task as people see it."""
     cursor.execute(sql["task_status"], {"message_id": message_id})
-    row = cursor.fetchone()
-    return None if row is None else as_task(row)
+    return next(iter(as_tasks(cursor)), None)
 
 
-def as_task(row: Sequence[Any]) -> TaskRow:
-    """Make a task of a row that holds its columns in their order."""
-    task_id, actor, queue, state, *rest = row
-    return TaskRow(task_id, actor, queue, TaskState(state), *rest)
+def as_tasks(cursor: Cursor) -> list[TaskRow]:
+    """Make tasks of all rows of the view that a cursor holds."""
+    names = [column.name for column in cursor.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return [TaskRow(**row | {"state": TaskState(row["state"])}) for row in rows]
 
 
 def open_checkpoint(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int) -> str | None:
@@ -311,9 +338,9 @@ def report_progress(sql: Mapping[str, str], cursor: Cursor, reports: str) -> int
     return value
 
 
-def repair_ready(sql: Mapping[str, str], cursor: Cursor) -> int:
+def repair_ready(sql: Mapping[str, str], cursor: Cursor, by: By) -> int:
     """Let every unfinished task wait again that neither waits nor is claimed; return how many there were."""
-    cursor.execute(sql["repair_ready"])
+    cursor.execute(sql["repair_ready"], by.parameters)
     value: int = _value(cursor)
     return value
 

@@ -62,13 +62,17 @@ END $$;
 --   'cancelled'  it waited and is gone, or was cancelled before
 --   'cancelling' it runs and was asked to end; with p_force_after_ms its process is killed if it has not ended by then
 --   otherwise the state it has ended in ('succeeded', 'failed', 'skipped'), and nothing has changed; NULL for an unknown id
-CREATE OR REPLACE FUNCTION cancel_v1(p_message_id uuid, p_who text, p_reason text, p_force_after_ms bigint DEFAULT NULL)
-RETURNS text
+CREATE OR REPLACE FUNCTION cancel_v1(
+    p_message_id uuid, p_who text, p_reason text, p_force_after_ms bigint DEFAULT NULL, p_source text DEFAULT 'sql'
+) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_id     bigint := find_task(p_message_id);
     v_run    int;
+    v_eta    timestamptz;
     v_state  text;
+    v_was    text := 'running';
+    v_kill_at timestamptz;
     v_action text;
 BEGIN
     IF v_id IS NULL THEN
@@ -76,7 +80,7 @@ BEGIN
     END IF;
     FOR look IN 1 .. 10 LOOP
         -- A claim at work skips this row or has it already: exactly one of the two gets it.
-        SELECT run INTO v_run FROM take_waiting(v_id);
+        SELECT run, eta INTO v_run, v_eta FROM take_waiting(v_id);
         EXIT WHEN FOUND;
         v_state := task_state(v_id);
         EXIT WHEN v_state NOT IN ('scheduled', 'queued', 'running') OR v_state = 'running' AND v_action IS NOT NULL;
@@ -89,16 +93,19 @@ BEGIN
                 json_build_object('type', 'Cancelled', 'message', p_reason, 'who', p_who));
         PERFORM let_go(ARRAY[v_id], ARRAY[v_id], false);
         PERFORM count_aside(ARRAY[v_id]);
+        v_was := CASE WHEN v_eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END;
         v_state := 'cancelled';
         v_action := 'cancel';
     ELSIF v_state IN ('scheduled', 'queued', 'running') THEN
         v_state := 'cancelling';
+        v_kill_at := clock_timestamp() + p_force_after_ms * interval '1 ms';
     END IF;
     IF v_state <> 'cancelling' THEN
         DELETE FROM cancel_request WHERE message_id = p_message_id;
     END IF;
     IF v_action <> '' AND v_state IN ('cancelled', 'cancelling') THEN
-        INSERT INTO audit (task_id, action, who, reason) VALUES (v_id, v_action, p_who, p_reason);
+        PERFORM note(v_action, p_who, p_reason, p_source, jsonb_build_object('state', v_was),
+                     jsonb_strip_nulls(jsonb_build_object('state', v_state, 'kill_at', v_kill_at)), v_id);
     END IF;
     RETURN v_state;
 END $$;
@@ -122,14 +129,15 @@ END $$;
 -- Cancel what belongs together, in this order, which is that of a chain: as cancel_v1, one row each. What is unknown is a
 -- step that does not exist yet: it is refused in advance if anything was there to cancel, since it may be enqueued at
 -- this moment by the step before it.
-CREATE OR REPLACE FUNCTION cancel_many_v1(p_message_ids uuid[], p_who text, p_reason text, p_force_after_ms bigint)
-RETURNS TABLE (state text)
+CREATE OR REPLACE FUNCTION cancel_many_v1(
+    p_message_ids uuid[], p_who text, p_reason text, p_force_after_ms bigint, p_source text DEFAULT 'sql'
+) RETURNS TABLE (state text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_states text[] := '{}';
 BEGIN
     FOR i IN 1 .. cardinality(p_message_ids) LOOP
-        v_states[i] := cancel_v1(p_message_ids[i], p_who, p_reason, p_force_after_ms);
+        v_states[i] := cancel_v1(p_message_ids[i], p_who, p_reason, p_force_after_ms, p_source);
     END LOOP;
     IF 'cancelled' = ANY (v_states) OR 'cancelling' = ANY (v_states) THEN
         PERFORM request_cancel(u.message_id, p_who, p_reason, p_force_after_ms)
@@ -212,7 +220,7 @@ $$;
 -- and how many run and were asked to end. No row if there is no such queue.
 CREATE OR REPLACE FUNCTION cancel_where_v1(
     p_queue text, p_actor text, p_state text, p_older_ms bigint, p_who text, p_reason text, p_force_after_ms bigint,
-    p_dry_run boolean
+    p_dry_run boolean, p_source text DEFAULT 'sql'
 ) RETURNS TABLE (waiting bigint, running bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
@@ -248,9 +256,9 @@ BEGIN
     SELECT count(request_cancel(m.message_id, p_who, p_reason, p_force_after_ms)) INTO running
       FROM (SELECT message_id FROM matching_tasks(p_queue, p_actor, p_state, p_older_ms) a
              WHERE a.state = 'running' ORDER BY message_id) m;
-    INSERT INTO audit (action, who, reason, queue)
-    VALUES (CASE WHEN p_force_after_ms IS NULL THEN 'cancel_where' ELSE 'force_where' END, p_who,
-            format('%s (%s waited, %s ran)', p_reason, waiting, running), p_queue);
+    PERFORM note(CASE WHEN p_force_after_ms IS NULL THEN 'cancel_where' ELSE 'force_where' END, p_who, p_reason, p_source,
+                 jsonb_strip_nulls(jsonb_build_object('actor', p_actor, 'state', p_state, 'older_ms', p_older_ms)),
+                 jsonb_build_object('waiting', waiting, 'running', running), p_queue => p_queue);
     RETURN NEXT;
 END $$;
 

@@ -3,11 +3,11 @@
 -- transaction: a bare UPDATE of these columns would not be seen by an exchange's FOR KEY SHARE.
 
 CREATE OR REPLACE FUNCTION register_worker_v1(
-    p_host text, p_pid int, p_threads int, p_queues text[], p_backends text[], p_crashes int DEFAULT 0
+    p_host text, p_pid int, p_threads int, p_queues text[], p_backends text[], p_crashes int DEFAULT 0, p_beat_seconds float8 DEFAULT 5
 ) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    INSERT INTO worker (host, pid, threads, queues, backends, crashes)
-    VALUES (p_host, p_pid, p_threads, p_queues, p_backends, p_crashes) RETURNING worker_id
+    INSERT INTO worker (host, pid, threads, queues, backends, crashes, beat_seconds)
+    VALUES (p_host, p_pid, p_threads, p_queues, p_backends, p_crashes, p_beat_seconds) RETURNING worker_id
 $$;
 
 -- 'pid@start' of the database session that asks: a pid alone would be reused.
@@ -24,16 +24,19 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
      WHERE worker_id = p_worker AND state = 'a' AND p_backend <> ALL (backends)
 $$;
 
--- Tell that the worker lives, and what has begun in it how many seconds ago; NULL where its master tells that.
+-- Tell that the worker lives, and what runs in it, since how many seconds and in which threads; NULL where its master tells that.
 -- NULL: it was declared dead, or stopped. 'draining': somebody wants it to claim nothing more and to end. Else 'alive'.
-CREATE OR REPLACE FUNCTION beat_v1(p_worker bigint, p_running bigint[], p_seconds float8[], p_queues text[]) RETURNS text
+CREATE OR REPLACE FUNCTION beat_v1(
+    p_worker bigint, p_running bigint[], p_seconds float8[], p_queues text[], p_threads int[] DEFAULT '{}'
+) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_told text;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE worker SET beat = beat + 1, beat_at = clock_timestamp(), queues = p_queues, running = coalesce(p_running, running),
-                      running_since = CASE WHEN p_running IS NULL THEN running_since ELSE ago(p_seconds) END
+                      running_since = CASE WHEN p_running IS NULL THEN running_since ELSE ago(p_seconds) END,
+                      running_threads = CASE WHEN p_running IS NULL THEN running_threads ELSE p_threads END
      WHERE worker_id = p_worker AND state = 'a'
     RETURNING CASE WHEN drain_at IS NULL THEN 'alive' ELSE 'draining' END INTO v_told;
     RETURN v_told;
@@ -53,7 +56,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
                AND w.beat_at > clock_timestamp() - p_fresh_ms * interval '1 ms') o
 $$;
 
--- Tell what runs in several workers, as their master sees it: [{"worker": …, "ids": […], "seconds": […]}, …]
+-- Tell what runs in several workers: [{"worker": …, "ids": […], "seconds": […], "threads": […]}, …]
 CREATE OR REPLACE FUNCTION tell_running_v1(p_runs json) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 BEGIN
@@ -61,8 +64,8 @@ BEGIN
     -- In order: two who lock several workers must not wait for each other in a circle.
     PERFORM FROM worker WHERE worker_id IN (SELECT x.worker FROM json_to_recordset(p_runs) AS x(worker bigint)) AND state = 'a'
       ORDER BY worker_id FOR NO KEY UPDATE;
-    UPDATE worker w SET running = x.ids, running_since = ago(x.seconds)
-      FROM json_to_recordset(p_runs) AS x(worker bigint, ids bigint[], seconds float8[])
+    UPDATE worker w SET running = x.ids, running_since = ago(x.seconds), running_threads = coalesce(x.threads, '{}')
+      FROM json_to_recordset(p_runs) AS x(worker bigint, ids bigint[], seconds float8[], threads int[])
      WHERE w.worker_id = x.worker AND w.state = 'a';
 END $$;
 
@@ -137,7 +140,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}', running_since = '{}', running_threads = '{}' WHERE worker_id = p_worker;
     RETURN return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
 END $$;
 
@@ -154,7 +157,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}', running_since = '{}', running_threads = '{}' WHERE worker_id = p_worker;
     -- A step that is about to commit holds its checkpoint, so that the next run sees its cursor.
     PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
     PERFORM cancel_claimed(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
@@ -221,7 +224,7 @@ BEGIN
     IF NOT FOUND AND EXISTS (SELECT FROM worker WHERE worker_id = p_worker) THEN
         RETURN NULL;
     END IF;
-    UPDATE worker SET state = 'd', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    UPDATE worker SET state = 'd', ended_at = clock_timestamp(), running = '{}', running_since = '{}', running_threads = '{}' WHERE worker_id = p_worker;
     -- A step that is about to commit holds its checkpoint: wait for it (100 ms), so that the next run sees its cursor.
     PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
     PERFORM cancel_claimed(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
@@ -271,12 +274,13 @@ $$;
 -- the rest of the arguments. They learn it with their next beat. Asking again changes nothing.
 -- Returns the workers that drain; or, if any that was named is not alive, those with what they are instead
 -- ('stopped', 'dead', NULL for an unknown one), and nothing is done.
-CREATE OR REPLACE FUNCTION drain_workers_v1(p_workers bigint[], p_host text, p_who text, p_reason text)
+CREATE OR REPLACE FUNCTION drain_workers_v1(p_workers bigint[], p_host text, p_who text, p_reason text, p_source text DEFAULT 'sql')
 RETURNS TABLE (worker_id bigint, told text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     v_chosen bigint[];
+    v_asked  bigint[];
 BEGIN
     -- In order: two who lock several workers must not wait for each other in a circle. Locked, a worker that is alive stays so.
     v_chosen := ARRAY(SELECT w.worker_id FROM worker w
@@ -292,7 +296,9 @@ BEGIN
         UPDATE worker SET drain_at = clock_timestamp(), drained_by = p_who, drain_reason = p_reason
          WHERE worker_id = ANY (v_chosen) AND drain_at IS NULL RETURNING worker_id
     )
-    INSERT INTO audit (action, who, reason, worker_id) SELECT 'drain', p_who, p_reason, a.worker_id FROM asked a;
+    SELECT array_agg(a.worker_id) INTO v_asked FROM asked a;
+    PERFORM note('drain', p_who, p_reason, p_source, '{"state": "alive"}', '{"state": "draining"}', p_worker => i)
+       FROM unnest(v_asked) AS i;
     RETURN QUERY SELECT i, 'draining' FROM unnest(v_chosen) AS i;
 END $$;
 

@@ -3,7 +3,8 @@
 -- Let every task wait again that has no final outcome, is not claimed and does not wait: its rows in ready were lost.
 -- (What dead workers still claim is for the rescuers.) Safe while everything runs: one snapshot shows each task
 -- in exactly one of these places, unless it is lost. Returns how many tasks wait again.
-CREATE OR REPLACE FUNCTION repair_ready_v1() RETURNS bigint
+CREATE OR REPLACE FUNCTION repair_ready_v1(p_who text DEFAULT session_user, p_reason text DEFAULT '', p_source text DEFAULT 'sql')
+RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_count bigint;
@@ -24,6 +25,6 @@ BEGIN
         RETURNING id
     )
     SELECT count(*) INTO v_count FROM repaired;
-    INSERT INTO audit (action, who, reason) VALUES ('repair', session_user, format('%s tasks wait again', v_count));
+    PERFORM note('repair', p_who, p_reason, p_source, NULL, jsonb_build_object('tasks', v_count));
     RETURN v_count;
 END $$;

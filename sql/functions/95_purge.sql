@@ -13,8 +13,8 @@ BEGIN
         RETURN;
     END IF;
     FOR v_kind IN SELECT * FROM (VALUES
-        -- The claims of a worker that ended were given back in the same transaction.
-        ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $1 - interval '1 day' $c$),
+        -- The claims of a worker that ended were given back in the same transaction. Attempts name it until their week is dropped.
+        ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $2 - interval '7 days' $c$),
         ('kept_result',    'message_id',  $c$ result_until < $1 $c$),
         ('rate_limit',     'key',         $c$ expires_at < $1 $c$),
         ('gate',           'gate',        $c$ paused_at IS NULL AND max_running IS NULL AND coalesce(next_at, '-infinity') < $1 - interval '1 hour' $c$),
@@ -26,25 +26,27 @@ BEGIN
             SELECT FROM task_carry c WHERE c.payload->'options'->>'group_completion_uuid' = group_id::text)) $c$),
         ('stat_minute',    'ctid',        $c$ minute < $2 $c$),
         ('audit',          'audit_id',    $c$ at < $2 $c$),
-        ('inbox_rejected', 'rejected_id', $c$ rejected_at < $2 $c$)) AS k(name, key, condition)
+        ('inbox_rejected', 'rejected_id', $c$ rejected_at < $2 $c$),
+        ('group_member',   'ctid',        $c$ task_id < $3 AND NOT EXISTS (
+            SELECT FROM task_group g WHERE g.group_id = group_member.group_id) $c$),
+        -- Slots and places in an order of runs and tasks that are over, should their conclusion not have said that they had any.
+        ('slot',           'ctid',        $c$ EXISTS (
+            SELECT FROM attempt a WHERE a.task_id = slot.task_id AND a.run >= slot.run
+               AND (slot.gate NOT LIKE 'order:%' OR a.outcome IN ('s', 'f', 'c', 'k'))) $c$),
+        ('ordering',       'ctid',        $c$ NOT EXISTS (SELECT FROM waiting w WHERE w.id = ordering.task_id)
+            AND NOT EXISTS (SELECT FROM claim c WHERE ordering.task_id = ANY (c.ids))
+            AND coalesce((SELECT a.outcome IN ('s', 'f', 'c', 'k') FROM attempt a WHERE a.task_id = ordering.task_id
+                           ORDER BY a.run DESC LIMIT 1), is_gone(ordering.task_id)) $c$)) AS k(name, key, condition)
     LOOP
         kind := v_kind.name;
+        PERFORM set_config('pipeline.purges_audit', CASE kind WHEN 'audit' THEN 'on' ELSE 'off' END, true);
         EXECUTE format('DELETE FROM %1$I WHERE %2$I = ANY (ARRAY(
                             SELECT %2$I FROM %1$I WHERE %3$s LIMIT $4 FOR UPDATE SKIP LOCKED))',
                        v_kind.name, v_kind.key, v_kind.condition) USING v_now, v_until, v_first, p_limit;
         GET DIAGNOSTICS deleted = ROW_COUNT;
         RETURN NEXT;
     END LOOP;
-    -- Slots and places in an order of runs and tasks that are over, should their conclusion not have said that they had any.
-    DELETE FROM slot s WHERE EXISTS (
-        SELECT FROM attempt a WHERE a.task_id = s.task_id AND a.run >= s.run AND (s.gate NOT LIKE 'order:%' OR a.outcome IN ('s', 'f', 'c', 'k')));
-    DELETE FROM ordering o
-     WHERE coalesce((SELECT a.outcome IN ('s', 'f', 'c', 'k') FROM attempt a WHERE a.task_id = o.task_id ORDER BY a.run DESC LIMIT 1), is_gone(o.task_id))
-       AND NOT EXISTS (SELECT FROM waiting w WHERE w.id = o.task_id)
-       AND NOT EXISTS (SELECT FROM claim c WHERE o.task_id = ANY (c.ids));
     PERFORM sweep_keys(p_limit);
-    DELETE FROM group_member m WHERE NOT EXISTS (SELECT FROM task_group g WHERE g.group_id = m.group_id)
-                                 AND m.task_id < v_first;
 END $$;
 
 -- Whether nothing is known of a task any more.

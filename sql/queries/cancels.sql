@@ -2,11 +2,11 @@
 
 -- name: cancel_task
 -- Cancel a task, or ask it to end; the state it has ended in otherwise, NULL for an unknown id.
-SELECT :"schema".cancel_v1(%(message_id)s, %(who)s, %(reason)s, %(force_after_ms)s)
+SELECT :"schema".cancel_v1(%(message_id)s, %(who)s, %(reason)s, %(force_after_ms)s, %(source)s)
 
 -- name: cancel_many
 -- Cancel what belongs together, in this order.
-SELECT state FROM :"schema".cancel_many_v1(%(message_ids)s::uuid[], %(who)s, %(reason)s, %(force_after_ms)s)
+SELECT state FROM :"schema".cancel_many_v1(%(message_ids)s::uuid[], %(who)s, %(reason)s, %(force_after_ms)s, %(source)s)
 
 -- name: composition
 -- The messages that one belongs together with; NULL for an unknown id.
@@ -15,7 +15,7 @@ SELECT :"schema".composition_v1(%(message_id)s)::text[]
 -- name: cancel_where
 -- Cancel what matches, or count it; no row if there is no such queue.
 SELECT waiting, running FROM :"schema".cancel_where_v1(
-    %(queue)s, %(actor)s, %(state)s, %(older_ms)s, %(who)s, %(reason)s, %(force_after_ms)s, %(dry_run)s)
+    %(queue)s, %(actor)s, %(state)s, %(older_ms)s, %(who)s, %(reason)s, %(force_after_ms)s, %(dry_run)s, %(source)s)
 
 -- name: cancel_requests
 -- Which of these tasks were asked to end, and whether their process shall be killed by now.

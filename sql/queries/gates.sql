@@ -7,15 +7,15 @@ SELECT :"schema".sweep_gates_v1(%(after)s, %(limit)s), :"schema".has_parked_v1()
 
 -- name: pause_gate
 -- Let no task pass a gate; false if there is no such gate.
-SELECT :"schema".pause_gate_v1(%(gate)s, %(who)s, %(reason)s, %(resume_after_ms)s)
+SELECT :"schema".pause_gate_v1(%(gate)s, %(who)s, %(reason)s, %(resume_after_ms)s, %(source)s)
 
 -- name: resume_gate
 -- Let tasks pass again; false if there is no such gate.
-SELECT :"schema".resume_gate_v1(%(gate)s, %(who)s, %(reason)s)
+SELECT :"schema".resume_gate_v1(%(gate)s, %(who)s, %(reason)s, %(source)s)
 
 -- name: limit_gate
 -- Let so many through at a time; false if there is no such gate.
-SELECT :"schema".limit_gate_v1(%(gate)s, %(most)s, %(who)s, %(reason)s)
+SELECT :"schema".limit_gate_v1(%(gate)s, %(most)s, %(who)s, %(reason)s, %(source)s)
 
 -- name: gates
 -- What holds tasks back now.

@@ -3,8 +3,9 @@
 SELECT result FROM :"schema".result_v1(%(message_id)s)
 
 -- name: results
--- The stored results of several tasks.
-SELECT message_id, result FROM :"schema".results_v1(%(message_ids)s::uuid[])
+-- Those of several tasks that have a result, or have ended without.
+SELECT message_id, state, coalesce(has_result, false), result, error_type, error_message
+  FROM :"schema".results_v1(%(message_ids)s::uuid[])
 
 -- name: store_result
 -- Keep a result that belongs to no run of ours.

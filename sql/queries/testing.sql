@@ -48,6 +48,7 @@ BEGIN
         END IF;
     END LOOP;
     IF cardinality(v_filled) > 0 THEN
+        PERFORM set_config('pipeline.purges_audit', 'on', true);
         EXECUTE 'TRUNCATE ' || array_to_string(v_filled, ', ') || ' CASCADE';
     END IF;
 END $$

@@ -16,6 +16,7 @@ from pipeline.commands import gates
 from pipeline.errors import ConfigurationError, GateUnknown
 from pipeline.runtime import ask
 from pipeline.settings import Settings
+from pipeline.store.audit import By
 from pipeline.store.gates import gates as list_gates
 from tests.fixtures.broker import QUICK, global_broker, working
 from tests.fixtures.wait import eventually
@@ -345,9 +346,9 @@ def test_what_does_not_exist_is_named(broker: PostgresBroker, rows: Rows) -> Non
     with pytest.raises(QueueUnknown):
         pipeline.weigh_queue("nowhere", 1, who="ada")
     with pytest.raises(GateUnknown, match="tenant:NAME can be paused"):
-        ask(gates.limit_gate, "tenant:acme", 1, who="ada")
+        ask(gates.limit_gate, "tenant:acme", 1, by=By("ada"))
     with pytest.raises(GateUnknown):
-        ask(gates.pause_gate, "nonsense", who="ada")
+        ask(gates.pause_gate, "nonsense", by=By("ada"))
     with pytest.raises(ValueError, match="must take longer"):
         pipeline.pause_tenant("acme", who="ada", resume_after=timedelta(0))
     with pytest.raises(ValueError, match="must have a name"):

@@ -4,6 +4,7 @@ import dramatiq
 
 from pipeline.runtime import ask
 from pipeline.store import tasks
+from pipeline.store.audit import By
 from tests.fixtures.broker import working
 
 
@@ -24,8 +25,8 @@ def test_lost_rows_of_ready_come_back_with_their_next_run(broker, rows, states) 
              SELECT id, 1, 1, 'r', now(), now() FROM pipeline.task_status WHERE args->>0 = 'lost between two runs'""")
     rows("DELETE FROM pipeline.ready WHERE id IN (SELECT id FROM pipeline.task_status WHERE args->>0 <> 'waiting')")
 
-    assert ask(tasks.repair_ready) == 2
-    assert ask(tasks.repair_ready) == 0
+    assert ask(tasks.repair_ready, By("ada", "restored")) == 2
+    assert ask(tasks.repair_ready, By("ada", "restored")) == 0
 
     assert states() == ["succeeded", "queued", "queued", "queued"]
     with working(broker):
@@ -45,5 +46,5 @@ def test_what_is_claimed_stays_with_its_worker(broker, rows) -> None:
     )
     rows("DELETE FROM pipeline.ready")
 
-    assert ask(tasks.repair_ready) == 0
+    assert ask(tasks.repair_ready, By("ada", "restored")) == 0
     rows("DELETE FROM pipeline.claim")

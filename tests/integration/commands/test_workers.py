@@ -13,6 +13,7 @@ import pipeline
 from pipeline import PostgresBroker, WorkerEnded, WorkerUnknown, drain_worker
 from pipeline.commands.workers import drain_workers
 from pipeline.runtime import ask
+from pipeline.store.audit import By
 from tests.fixtures.broker import working
 from tests.fixtures.wait import eventually
 
@@ -76,9 +77,9 @@ def test_workers_that_cannot_be_drained_are_named_and_nothing_is_done(broker: Po
     rows("SELECT pipeline.end_worker_v1(%s)", ended)
 
     with pytest.raises(WorkerEnded, match=f"The worker {ended} is stopped; only one that is alive can be drained"):
-        ask(drain_workers, [alive, ended], who="ada")
+        ask(drain_workers, [alive, ended], by=By("ada"))
     with pytest.raises(WorkerUnknown, match="There is no worker 999"):
-        ask(drain_workers, [alive, 999], who="ada")
+        ask(drain_workers, [alive, 999], by=By("ada"))
 
     assert drained(rows) == []
     assert rows("SELECT 1 FROM pipeline.audit") == []
@@ -89,11 +90,11 @@ def test_all_workers_of_a_machine_drain(broker: PostgresBroker, rows: Rows) -> N
     mine, ended, theirs = register(rows), register(rows), register(rows, "there")
     rows("SELECT pipeline.end_worker_v1(%s)", ended)
 
-    assert ask(drain_workers, host="here", who="ada") == [mine]
+    assert ask(drain_workers, host="here", by=By("ada")) == [mine]
     assert drained(rows) == [mine]
-    assert ask(drain_workers, who="ada") == [mine, theirs]
+    assert ask(drain_workers, by=By("ada")) == [mine, theirs]
     with pytest.raises(WorkerUnknown, match="no worker that is alive on the host nowhere"):
-        ask(drain_workers, host="nowhere", who="ada")
+        ask(drain_workers, host="nowhere", by=By("ada"))
     for worker in (mine, theirs):
         rows("SELECT pipeline.end_worker_v1(%s)", worker)
 
@@ -105,13 +106,13 @@ def test_two_who_drain_at_once_do_not_wait_in_a_circle(
     first, second = register(rows), register(rows)
     one, other = connect(), connect()
     with one.cursor() as cursor:
-        drain_workers(broker.sql, cursor, [second, first], who="ada")
+        drain_workers(broker.sql, cursor, [second, first], by=By("ada"))
     failures: list[Exception] = []
 
     def drain_too() -> None:
         try:
             with other.cursor() as cursor:
-                drain_workers(broker.sql, cursor, [first, second], who="bob")
+                drain_workers(broker.sql, cursor, [first, second], by=By("bob"))
             other.commit()
         except psycopg2.Error as error:
             failures.append(error)

@@ -89,7 +89,7 @@ def test_roles_that_were_not_let_in_get_nothing(rows, roles):
 
     rows("SELECT pipeline.grant_roles()")
 
-    cancel = "pipeline.cancel_v1(uuid,text,text,bigint)"
+    cancel = "pipeline.cancel_v1(uuid,text,text,bigint,text)"
     assert rows("SELECT has_function_privilege('pipeline_producer', %s, 'EXECUTE')", cancel) == [(False,)]
 
 
@@ -170,12 +170,12 @@ def test_a_worker_may_do_every_duty(as_role, rows):
         for statement in (
             "SELECT * FROM pipeline.watch_workers_v1()",
             "SELECT pipeline.end_backends_v1(1)",
-            "SELECT * FROM pipeline.missing_partitions_v1(28)",
+            "SELECT * FROM pipeline.missing_partitions_v1(30)",
             "SELECT pipeline.make_partition_v1('task', 100)",
             "SELECT pipeline.carry_tasks_v1(100, 0, 10)",
             "SELECT pipeline.drop_week_v1(100)",
-            "SELECT * FROM pipeline.purge_v1(28, 10)",
-            "SELECT pipeline.purge_carried_v1(28, 10)",
+            "SELECT * FROM pipeline.purge_v1(30, 10)",
+            "SELECT pipeline.purge_carried_v1(30, 10)",
             "SELECT * FROM pipeline.adopt_inbox_v1('dramatiq', '', 10)",
             "SELECT * FROM pipeline.task_status",
         ):
@@ -233,6 +233,47 @@ def test_an_operator_sees_everything_and_commands(as_role, rows):
             ask("DELETE FROM pipeline.task")
 
 
+@pytest.mark.parametrize("role", ["pipeline_operator", "pipeline_worker", "pipeline_producer", "pipeline_reader"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO pipeline.audit (action, who) VALUES ('cancel', 'somebody else')",
+        "SELECT pipeline.note('cancel', 'somebody else', '', 'sql', NULL, NULL)",
+        "UPDATE pipeline.audit SET who = 'somebody else'",
+        "DELETE FROM pipeline.audit",
+        "TRUNCATE pipeline.audit",
+        "ALTER TABLE pipeline.audit DISABLE TRIGGER ALL",
+    ],
+)
+def test_who_acts_is_noted_and_cannot_change_it(as_role, rows, role, statement):
+    rows("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
+    with as_role(role) as ask:
+        for setting in ("off", "on"):  # the purge's own word opens nothing to those who have no right
+            ask(f"SET pipeline.purges_audit = {setting}")
+            with pytest.raises(errors.InsufficientPrivilege):
+                ask(statement)
+
+    assert rows("SELECT action, who FROM pipeline.audit_log") == [("pause", "ada")]
+
+
+def test_operators_and_readers_read_what_was_done(as_role, rows):
+    with as_role("pipeline_operator") as ask:
+        ask("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
+    for role in ("pipeline_operator", "pipeline_reader"):
+        with as_role(role) as ask:
+            assert ask("SELECT action, who, reason, new_value->>'paused' FROM pipeline.audit_log") == [
+                ("pause", "ada", "out of paper", "true")
+            ]
+
+
+def test_a_reader_sees_when_what_happened_to_a_task_but_no_error_text(as_role, rows):
+    rows(ENQUEUE)
+    with as_role("pipeline_reader") as ask:
+        assert ask("SELECT event FROM pipeline.task_timeline ORDER BY at, event") == [("due",), ("enqueued",)]
+        with pytest.raises(errors.InsufficientPrivilege):
+            ask("SELECT detail FROM pipeline.task_timeline")
+
+
 @pytest.mark.parametrize("relation", ["lane", "task", "ready", "actor"])
 def test_a_callers_temporary_tables_are_not_taken_for_ours(as_role, rows, relation):
     """A producer hides our table behind one of its own, with a trigger that would run as the owner."""
@@ -270,7 +311,7 @@ def test_the_schema_may_have_any_name(empty_database_url):
     migrate(empty_database_url, 'Er"p')
     with psycopg2.connect(empty_database_url) as connection, connection.cursor() as cursor:
         cursor.execute(render((ROOT / "roles.sql").read_text(), 'Er"p'))
-        cancel = '"Er""p".cancel_v1(uuid,text,text,bigint)'
+        cancel = '"Er""p".cancel_v1(uuid,text,text,bigint,text)'
         cursor.execute("SELECT has_function_privilege('pipeline_producer', %s, 'EXECUTE')", (cancel,))
         assert cursor.fetchone() == (True,)
     connection.close()

@@ -35,11 +35,11 @@ def test_ended_workers_go_after_a_day(purger, cursor, rows):
     [
         ("kept_result", "(message_id, result_until) SELECT gen_random_uuid(), now() + x * interval '1 min'"),
         ("rate_limit", "(key, value, expires_at) SELECT x::text, 1, now() + x * interval '1 min'"),
-        ("audit", "(at, action, who) SELECT now() - (28 - x) * interval '1 day', 'cancel', 'me'"),
+        ("audit", "(at, action, who) SELECT now() - (30 - x) * interval '1 day', 'cancel', 'me'"),
         (
             "inbox_rejected",
             "(rejected_at, message_id, inbox, queue_name, reason)"
-            " SELECT now() - (28 - x) * interval '1 day', gen_random_uuid(), '', '', ''",
+            " SELECT now() - (30 - x) * interval '1 day', gen_random_uuid(), '', '', ''",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_carried_task_is_kept_as_long_as_any_other_after_its_end(keeper, purge
     purger.run(cursor)
     assert _count(rows, "task_carry") == 2
 
-    rows("UPDATE pipeline.attempt SET finished_at = now() - interval '29 days'")
+    rows("UPDATE pipeline.attempt SET finished_at = now() - interval '31 days'")
     purger.run(cursor)
 
     assert rows("SELECT id FROM pipeline.task_carry") == [(other,)]
@@ -112,7 +112,7 @@ def test_a_carried_task_that_somebody_enqueues_anew_is_not_forgotten(
     rows("DELETE FROM pipeline.ready")
     rows(
         "INSERT INTO pipeline.attempt (task_id, run, attempt, outcome, finished_at)"
-        " SELECT id, 1, 1, 's', now() - interval '29 days' FROM pipeline.task_carry"
+        " SELECT id, 1, 1, 's', now() - interval '31 days' FROM pipeline.task_carry"
     )
     message_id = rows("SELECT message_id FROM pipeline.task_carry")[0][0]
     with connect() as sender, sender.cursor() as sending:
