@@ -79,7 +79,7 @@ class Backup(threading.Thread):
     def run(self) -> None:
         while not self._is_over.wait(0.3) and not self.error:
             path = self._folder / f"dump-{len(self.dumps)}"
-            told = dump.dump(self._url, path, lambda: self._is_over.wait(1.5 * LONGEST_SECONDS))
+            told = dump.dump(self._url, path, lambda: self._is_over.wait(2 * LONGEST_SECONDS))
             if not told:
                 self.dumps.append(path)
             elif any(words in told for words in TOO_LATE):
