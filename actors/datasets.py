@@ -68,7 +68,12 @@ class Batch:
     end: Position
 
 
-@actor(queue_name="imports", max_retries=5, throws=(ErpError,))
+def entity_of(path_or_id: str | int) -> str | None:
+    """Name the dataset that an import is about; one that reads a path makes its dataset only when it runs."""
+    return None if isinstance(path_or_id, str) else f"dataset:{path_or_id}"
+
+
+@actor(queue_name="imports", max_retries=5, throws=(ErpError,), entity=entity_of)
 def import_orders(path_or_id: str | int) -> ImportReport:
     """Import a file of orders and send each order on its way.
 

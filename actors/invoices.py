@@ -31,7 +31,13 @@ _TEMPLATES.filters["day"] = german.format_date
 _GERMAN_TODAY = cast(func.timezone("Europe/Berlin", func.clock_timestamp()), Date)
 
 
-@actor(queue_name="invoices", max_retries=5, transactional=True, throws=(ErpError,))
+@actor(
+    queue_name="invoices",
+    max_retries=5,
+    transactional=True,
+    throws=(ErpError,),
+    entity=lambda invoice_id: f"invoice:{invoice_id}",
+)
 def issue_invoice(invoice_id: int) -> str:
     """Write an invoice's document and lay its mail ready.
 

@@ -53,6 +53,7 @@ class MailServer:
     max_backoff=16 * _MINUTE_MS,
     jitter=False,
     throws=(ErpError,),
+    tags=["mail"],
 )
 def send_email(recipient: str, subject: str, body: str) -> str:
     """Send a plain mail; retried after 1, 2, 4, 8 and 16 minutes.
@@ -71,6 +72,8 @@ def send_email(recipient: str, subject: str, body: str) -> str:
     max_backoff=16 * _MINUTE_MS,
     jitter=False,
     throws=(ErpError,),
+    tags=["mail"],
+    entity=lambda invoice_id: f"invoice:{invoice_id}",
 )
 def mail_invoice(invoice_id: int) -> str:
     """Mail an issued invoice; retried after 1, 2, 4, 8 and 16 minutes.

@@ -34,7 +34,13 @@ def first_step(order_id: int) -> Message[str]:
     return order_chain(order_id).messages[0]
 
 
-@actor(queue_name="orders", max_retries=5, transactional=True, throws=(ErpError,))
+@actor(
+    queue_name="orders",
+    max_retries=5,
+    transactional=True,
+    throws=(ErpError,),
+    entity=lambda order_id: f"order:{order_id}",
+)
 def process_order(order_id: int) -> str:
     """Book one order.
 

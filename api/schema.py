@@ -9,7 +9,7 @@ from pipeline import get_broker
 from pipeline.db import migrate
 
 #: These tell what is wrong themselves.
-_EXEMPT = frozenset({"health"})
+_EXEMPT = frozenset({"health", "metrics"})
 
 
 def init_app(app: Flask) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from pipeline.errors import Cancelled, NoCurrentTask, Snoozed
+from pipeline.progress import NOTHING, Progress, advanced
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -39,6 +40,10 @@ class NewTask:
     is_gated: bool = False
     #: Whether its id was made for it just now, so that nobody has to look for an earlier task of that id.
     is_new: bool = False
+    #: By what people find it (see ``pipeline.broker.labels``), as JSON.
+    labels: str | None = None
+    #: The task that sends it, by its number.
+    parent: int | None = None
 
     @property
     def lane(self) -> tuple[str, int, bool]:
@@ -108,7 +113,7 @@ class Engine(Protocol):
 
     def step(self, task: CurrentTask) -> Any: ...
 
-    def report_progress(self, task_id: str, percent: int, note: str) -> None: ...
+    def report_progress(self, task_id: str, run: int, progress: Progress) -> None: ...
 
     def is_cancelled(self, task: CurrentTask) -> bool: ...
 
@@ -140,6 +145,13 @@ class CurrentTask:
     next_run: NextRun | None = None
     #: When to ask the database again whether the task was cancelled.
     ask_cancelled_at: float = 0.0
+    #: What this run has reported so far.
+    reported: Progress = NOTHING
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What this task has in common with all that the same cause has led to. What it sends has it, too."""
+        return self.options.get("correlation_id")
 
     @property
     def session(self) -> Session:
@@ -196,9 +208,40 @@ class CurrentTask:
         if self.is_cancelled:
             raise Cancelled
 
-    def progress(self, percent: int, note: str = "") -> None:
-        """Report how far the task is. Visible at once, at most one write per second and process for all tasks."""
-        self.engine.report_progress(self.task_id, percent, note)
+    def report(
+        self,
+        *,
+        done: float | None = None,
+        total: float | None = None,
+        step: str | None = None,
+        note: str | None = None,
+        percent: float | None = None,
+    ) -> None:
+        """Report how far the run is, as often as you like: the latest report is written once a second.
+
+        It is visible before the task's own transaction commits, and whether it does. Within a run progress never goes
+        back: a report that tells less than an earlier one of the same step is ignored, and the percentage never falls.
+        The next run starts anew.
+
+        Args:
+            done: How much is done, of whatever ``total`` counts.
+            total: How much there is to do. The percentage follows from the two.
+            step: What the task is at. Another step than before starts without counts.
+            note: Anything else. Of a step's name and a note the first 500 characters are kept.
+            percent: How far the whole task is, if the counts do not tell.
+
+        Raises:
+            ValueError: A number that is not finite, or negative, or a percentage above 100; a text that is none.
+        """
+        before = self.reported
+        progress = advanced(before, done, total, step, note, percent)
+        if progress is not before:
+            self.reported = progress
+            self.engine.report_progress(self.task_id, self.run, progress)
+
+    def progress(self, percent: float, note: str = "") -> None:
+        """Report a percentage and a note; see :meth:`report`."""
+        self.report(percent=percent, note=note)
 
     def snooze(self, seconds: float) -> NoReturn:
         """End this run here and let the task run again later. It does not count as an attempt.

@@ -29,6 +29,7 @@
     ├── TaskConflict                the task's state does not allow it
     │   └── TaskNotCancellable      it has ended
     ├── DuplicateTask               another task has the key
+    ├── ReadOnly                    somebody wrote through an object that only reads
     └── Snoozed                     also a dramatiq.errors.Retry: current_task().snooze() ends the run
 
     dramatiq.middleware.Interrupt   raised in a running task from outside, no Exception
@@ -97,6 +98,14 @@ class MigrationChanged(PipelineError):
 
 class EnqueueNotCommitted(PipelineError):
     """Tasks were sent in a transaction that nobody committed; they were not enqueued."""
+
+
+class ReadOnly(PipelineError):
+    """This is a view of the queue; tasks change by commands, such as pipeline.cancel()."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} only reads a view of the queue; tasks change by commands, such as pipeline.cancel()")
 
 
 class LeaseLost(PipelineError):

@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     #: Lines for people, or one JSON object per line.
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: From which level on lines that a task logs are kept with its run, whatever ``log_level`` says. OFF: none are.
+    task_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "OFF"] = "INFO"
+    #: How much is kept of one run, in bytes of text. A quarter of it is only for warnings and errors.
+    task_log_limit_bytes: int = Field(default=65_536, ge=1024)
 
     @property
     def notice_seconds(self) -> float:
@@ -126,7 +130,7 @@ class Settings(BaseSettings):
             return self.shutdown_notice_seconds
         return max(self.stop_seconds - 10, self.stop_seconds / 2)
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "task_log_level", mode="before")
     @classmethod
     def _accept_small_letters(cls, level: Any) -> Any:
         return level.upper() if isinstance(level, str) else level

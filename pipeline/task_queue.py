@@ -1,12 +1,11 @@
 """The five functions of a task queue that application code was written against before: same names, same arguments.
 
 For new code the same is said more directly: ``actor.send()`` joins the transaction it is called in, ``max_retries`` and
-``min_backoff`` of an actor decide about retries, ``current_task().progress()`` reports.
+``min_backoff`` of an actor decide about retries, ``current_task().report()`` reports.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dramatiq import get_broker
@@ -16,12 +15,12 @@ from dramatiq.middleware.retries import DEFAULT_MAX_BACKOFF
 from dramatiq.results import Results
 from dramatiq.results.backend import DEFAULT_TIMEOUT
 
-from pipeline.broker.outcome import clean
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.context import CurrentTask, find_current_task
 from pipeline.db.pool import Deadline
 from pipeline.errors import NoCurrentTask, TaskNotFound, TaskNotSucceeded
 from pipeline.middleware.retries import Retries
+from pipeline.progress import NOTHING, advanced, as_json
 from pipeline.runtime import ask, our_broker
 from pipeline.states import TaskState
 from pipeline.store import tasks
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from pipeline.store.tasks import TaskRow
 
 _MINUTE_MS = 60_000
+#: Who reports from outside of a run means the one that goes on.
+_ANY_RUN = 0
 
 
 def enqueue_task_after_transaction(task: Actor[..., Any], *args: Any, **kwargs: Any) -> Message[Any]:
@@ -93,6 +94,10 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "progress": row.progress,
         "note": row.note,
+        "step": row.step,
+        "done": row.done,
+        "total": row.total,
+        "expected_at": row.expected_at,
         "result": _result(row),
         "error": row.error,
         "error_message": row.error,
@@ -101,6 +106,14 @@ def as_status(row: TaskRow) -> dict[str, Any]:
         "eta": row.eta,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+        "worker_id": row.worker_id,
+        "thread": row.thread,
+        "last_seen_at": row.last_seen_at,
+        "tags": row.tags,
+        "entity": row.entity,
+        "tenant": row.tenant,
+        "correlation_id": row.correlation_id,
+        "parent_id": row.parent_id,
     }
 
 
@@ -158,26 +171,25 @@ def _result(row: TaskRow) -> Any:
     return get_encoder().decode(row.result.encode())
 
 
-def update_task_progress(task_id: str, progress: int, note: str = "") -> None:
+def update_task_progress(task_id: str, progress: float, note: str = "") -> None:
     """Report how far a task is, in percent.
 
     From inside a task it is visible within a second, also if the task's own transaction is rolled back later; from
-    elsewhere at once.
+    elsewhere at once. Within a run progress never goes back: a lower percentage than was reported before is ignored. Of
+    the note the first 500 characters are kept.
 
     Raises:
-        ValueError: The progress is not between 0 and 100.
+        ValueError: The progress is no number from 0 to 100, or the note no text.
         TaskNotFound: There is no such task (noticed outside a task only).
     """
-    if not 0 <= progress <= 100:
-        message = f"Progress is a number from 0 to 100, not {progress}"
-        raise ValueError(message)
+    report = advanced(NOTHING, percent=progress, note=note)
     known = tasks.as_task_id(task_id)
     if known is None:
         raise TaskNotFound(task_id)
     running = find_current_task()
-    if running is not None:
-        running.engine.report_progress(known, progress, note)
-        return
-    report = json.dumps([{"t": known, "p": int(progress), "n": clean(note)}])
-    if not ask(tasks.report_progress, report):
+    if running is not None and running.task_id == known:
+        running.progress(progress, note)
+    elif running is not None:
+        running.engine.report_progress(known, _ANY_RUN, report)
+    elif not ask(tasks.report_progress, as_json([(known, _ANY_RUN, report)])):
         raise TaskNotFound(task_id)

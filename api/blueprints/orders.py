@@ -18,10 +18,14 @@ blueprint = Blueprint("orders", __name__, url_prefix="/api/orders")
 
 @blueprint.post("/import")
 def import_file() -> ResponseReturnValue:
-    """Take a CSV file of orders. The file and the task that imports it commit together."""
+    """Take a CSV file of orders. The file and the task that imports it commit together.
+
+    All that follows from it has the dataset as its correlation id.
+    """
     file = _uploaded_file()
     dataset_id = store_dataset(db.session(), _name(file), cast("BinaryIO", file.stream))
-    task_id = import_orders.send(dataset_id).message_id
+    sent = import_orders.send_with_options(args=(dataset_id,), correlation_id=f"dataset:{dataset_id}")
+    task_id = sent.message_id
     db.session.commit()
     status_url = url_for("tasks.show_status", task_id=task_id)
     return {"task_id": task_id, "dataset_id": dataset_id, "status_url": status_url}, 202, {"Location": status_url}

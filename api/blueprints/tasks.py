@@ -14,6 +14,7 @@ from pipeline import TaskNotFound, cancel
 from pipeline.runtime import ask
 from pipeline.states import TaskState
 from pipeline.store import status
+from pipeline.store.tasks import as_task_id
 from pipeline.task_queue import as_status, get_task_status
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -23,7 +24,7 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 def list_tasks() -> ResponseReturnValue:
     """List tasks, newest first: those that wait or run, or those in the states that were asked for."""
     limit = read_limit()
-    rows = ask(status.newest, states=_wanted_states(), after=read_cursor(), limit=limit + 1)
+    rows = ask(status.find, _filters(), before=read_cursor(), limit=limit + 1)
     page = rows[:limit]
     next_cursor = page[-1].task_id if len(rows) > limit else None
     return {"tasks": [as_status(row) for row in page], "next_cursor": next_cursor}
@@ -49,13 +50,24 @@ def _known_status(task_id: str) -> dict[str, Any]:
     return found
 
 
-def _wanted_states() -> Collection[TaskState]:
+def _filters() -> status.Filters:
+    """Read which tasks are meant."""
+    given = {name: request.args.get(name) for name in ("actor", "queue", "tag", "entity", "tenant", "correlation_id")}
+    if any(text is not None and "\0" in text for text in given.values()):
+        abort(400, "a filter holds a NUL character")
+    parent = request.args.get("parent")
+    if parent is not None and (parent := as_task_id(parent)) is None:
+        abort(400, "parent is the id of a task")
+    return status.Filters(_wanted_states(), **given, parent=parent)
+
+
+def _wanted_states() -> Collection[TaskState] | None:
     """Read ``?state=failed&state=running``, ``?state=failed,running`` or ``?state=all``."""
     words = {word for text in request.args.getlist("state") for word in text.split(",") if word}
     if not words:
         return status.ACTIVE_STATES
     if "all" in words:
-        return frozenset(TaskState)
+        return None
     if unknown := words - set(TaskState):
         abort(400, f"state is all or some of {', '.join(TaskState)}; not {', '.join(sorted(unknown))}")
     return {TaskState(word) for word in words}

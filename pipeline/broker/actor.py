@@ -37,6 +37,8 @@ class Actor(dramatiq.Actor[P, R]):
         """Build a message; see Dramatiq."""
         fields: dict[str, Any]
         if options:
+            if isinstance(tags := options.get("tags"), set | frozenset):
+                options["tags"] = list(tags)  # a chain writes its steps into each other, as JSON
             message = super().message_with_options(args=args, kwargs=kwargs, **options)
             fields = {"message_id": _new_id(message.message_timestamp)}
         else:

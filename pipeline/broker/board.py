@@ -10,8 +10,14 @@ import mmap
 import os
 import struct
 from collections import deque
+from contextlib import suppress
 from tempfile import TemporaryFile
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, Self
+
+from pipeline.broker.running import PlacedRun
+
+if TYPE_CHECKING:
+    from threading import Thread
 
 #: Task id (0: free), run, when it began and when it must have ended (0: never), both on the machine's monotonic clock.
 _SLOT = struct.Struct("qqdd")
@@ -19,15 +25,6 @@ _ID = struct.Struct("q")
 #: In front of the slots: the worker that the process is, and how many processes in its place died young, one after the
 #: other.
 _HEADER = struct.Struct("qq")
-
-
-class Entry(NamedTuple):
-    """One run, as the master sees it."""
-
-    id: int
-    run: int
-    started_at: float
-    deadline: float
 
 
 class Board:
@@ -39,6 +36,8 @@ class Board:
         self._slots = (size - _HEADER.size) // _SLOT.size
         self._memory = mmap.mmap(file, size)
         self._free = deque(range(self._slots))
+        #: Each thread keeps its slot, by which people tell it from the others.
+        self._slot_of: dict[Thread, int] = {}
 
     @classmethod
     def create(cls, threads: int, crashes: int = 0) -> Self:
@@ -72,11 +71,10 @@ class Board:
 
     # --- in the process -----------------------------------------------------------------------------------------------
 
-    def enter(self, id: int, run: int, started_at: float, deadline: float) -> int | None:
-        """Note a run; return its slot, None if all are taken: then nobody can end that run."""
-        try:
-            slot = self._free.popleft()
-        except IndexError:
+    def enter(self, thread: Thread, id: int, run: int, started_at: float, deadline: float) -> int | None:
+        """Note a thread's run; return its slot, None if all are taken: then nobody can end that run."""
+        slot = self._slot_of.get(thread)
+        if slot is None and (slot := self._take_slot(thread)) is None:
             return None
         # The id last: a master that looks meanwhile sees a free slot.
         _SLOT.pack_into(self._memory, _offset(slot), 0, run, started_at, deadline)
@@ -86,16 +84,31 @@ class Board:
     def leave(self, slot: int) -> None:
         """Note that the run in this slot has ended."""
         _ID.pack_into(self._memory, _offset(slot), 0)
-        self._free.append(slot)
+
+    def _take_slot(self, thread: Thread) -> int | None:
+        """Give a thread a slot, the lowest that is free, also of those that belonged to threads that are gone."""
+        for other, slot in list(self._slot_of.items()):
+            if not other.is_alive() and not _ID.unpack_from(self._memory, _offset(slot))[0]:
+                with suppress(KeyError):  # another thread that begins did the same
+                    self._free.appendleft(self._slot_of.pop(other))
+        try:
+            slot = self._slot_of[thread] = self._free.popleft()
+        except IndexError:
+            return None
+        return slot
 
     # --- in the master ------------------------------------------------------------------------------------------------
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[PlacedRun]:
         """Read what runs."""
-        read = (Entry(*_SLOT.unpack_from(self._memory, _offset(slot))) for slot in range(self._slots))
-        return [entry for entry in read if entry.id]
+        entries = []
+        for slot in range(self._slots):
+            id, run, started_at, deadline = _SLOT.unpack_from(self._memory, _offset(slot))
+            if id:
+                entries.append(PlacedRun(id, run, started_at, deadline, slot + 1))
+        return entries
 
-    def overdue(self, now: float) -> list[Entry]:
+    def overdue(self, now: float) -> list[PlacedRun]:
         """Read which runs should have ended."""
         return [entry for entry in self.entries() if 0 < entry.deadline <= now]
 

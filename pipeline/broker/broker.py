@@ -14,7 +14,7 @@ from dramatiq.common import q_name
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import limits
+from pipeline.broker import labels, limits
 from pipeline.broker.actor import take_new
 from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.consumer import QueueFacade
@@ -30,6 +30,7 @@ from pipeline.broker.placing import run_again, standing, stood_for, with_own_key
 from pipeline.broker.results import PostgresResultBackend
 from pipeline.broker.runner import Runner
 from pipeline.broker.sender import Sender, in_our_words
+from pipeline.broker.tally import Tally
 from pipeline.context import CurrentTask, NewTask, find_current_task
 from pipeline.db.embedded import database_url
 from pipeline.db.pool import Deadline, Pool
@@ -93,6 +94,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         self.interrupter = Interrupter()
         self.engine = Engine(self)
         self.runner = Runner(self)
+        self.tally = Tally()
         self.hub: Hub = None  # type: ignore[assignment]  # set while a worker runs in this process
         #: Runs tasks where they are sent; None unless PIPELINE_EAGER is set.
         self.eager: Eager | None = None
@@ -146,7 +148,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def actor_options(self) -> set[str]:
         """What actors may be declared with."""
         declared = {"transactional", "hard_time_limit", "on_conflict"}
-        return self._actor_options | declared | limits.OPTIONS | KEYS
+        return self._actor_options | declared | limits.OPTIONS | KEYS | labels.DECLARED
 
     @actor_options.setter
     def actor_options(self, options: set[str]) -> None:
@@ -222,7 +224,8 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         actor = self.actors.get(message.actor_name)
         priority, options = (0, {}) if actor is None else (actor.priority, actor.options)
         limit = self.settings.message_limit_bytes
-        new = encode(message, priority, delay, limit, options, is_new=take_new(message))
+        sent_by = find_current_task()
+        new = encode(message, priority, delay, limit, options, is_new=take_new(message), sent_by=sent_by)
         # Where tasks run as they are sent, nobody holds a key.
         return new if self.eager is None else replace(new, keys=None)
 

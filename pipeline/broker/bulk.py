@@ -30,8 +30,8 @@ def in_lots(new: Iterable[NewTask]) -> Iterator[Bulk]:
 class Bulk:
     """Tasks that are encoded once, however often their statement has to be repeated.
 
-    Most batches are of one actor and differ in their arguments only. These are not written as JSON, which the server
-    would have to read three times over, but as lines.
+    Most batches are of one actor and differ in their arguments and labels only. These are not written as JSON, which
+    the server would have to read three times over, but as lines.
     """
 
     def __init__(self, new: list[NewTask]) -> None:
@@ -65,13 +65,18 @@ def mode_of(new: list[NewTask], again_after_ms: float | None) -> tasks.Mode:
 
 
 def _alike(new: list[NewTask]) -> tasks.Alike | None:
-    """Write tasks line by line, if they differ in nothing but their ids and payloads, and nobody knows the ids."""
+    """Write tasks line by line, if they differ only in their ids, payloads and labels, and nobody knows the ids."""
     first = new[0]
-    kind = (first.queue, first.priority, first.actor, first.delay_ms)
+    kind = (first.queue, first.priority, first.actor, first.delay_ms, first.parent)
+    has_labels = False
     for task in new:
-        if not task.is_new or task.keys is not None or (task.queue, task.priority, task.actor, task.delay_ms) != kind:
+        if not task.is_new or task.keys is not None:
             return None
+        if (task.queue, task.priority, task.actor, task.delay_ms, task.parent) != kind:
+            return None
+        has_labels = has_labels or task.labels is not None
     payloads = "\n".join([task.payload for task in new])
     if payloads.count("\n") != len(new) - 1:  # an encoder that writes JSON on several lines
         return None
-    return tasks.Alike(*kind, message_ids=",".join([task.message_id for task in new]), payloads=payloads)
+    labels = "\n".join([task.labels or "" for task in new]) if has_labels else None
+    return tasks.Alike(*kind, message_ids=",".join([task.message_id for task in new]), payloads=payloads, labels=labels)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from dramatiq import Message
 
+from pipeline.broker import labels
 from pipeline.broker.keys import KEYS, gate_keys
 from pipeline.broker.messages import decode, encode, whole_ms
 from pipeline.broker.placing import with_own_keys
@@ -61,7 +62,7 @@ def clone_of(broker: PostgresBroker, stored: StoredMessage, changes: Changes) ->
     old = _decoded(stored)
     kept = {name: value for name, value in old.options.items() if name not in _NOT_COPIED}
     actor = broker.actors.get(stored.actor)
-    for name in KEYS.intersection(kept) if actor is not None else ():
+    for name in (KEYS | labels.DECLARED).intersection(kept) if actor is not None else ():
         if callable(actor.options.get(name)):
             del kept[name]  # computed anew
     message: Message[Any] = Message(
@@ -80,6 +81,9 @@ def clone_of(broker: PostgresBroker, stored: StoredMessage, changes: Changes) ->
     new = encode(message, priority, delay, broker.settings.message_limit_bytes, {} if actor is None else actor.options)
     if actor is None and stored.keys is not None:  # nobody here knows how its gates are made of its arguments
         new = replace(new, keys=json.dumps(gate_keys(json.loads(stored.keys)) | json.loads(new.keys or "{}")))
+    if actor is None and stored.labels is not None:
+        kept_labels = {name: label for name, label in json.loads(stored.labels).items() if name not in changes.options}
+        new = replace(new, labels=json.dumps(kept_labels | json.loads(new.labels or "{}")))
     broker.sender.ensure_lanes([(new.queue, new.priority, new.is_gated or stored.is_gated)])
     return new
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.broker.hub import Hub
     from pipeline.broker.outcome import Conclusion
+    from pipeline.broker.task_logs import RunLog
     from pipeline.context import CurrentTask
 
 
@@ -35,6 +36,8 @@ class TaskProxy(MessageProxy):
     is_cancelled = False
     #: The run was concluded elsewhere: by the transaction of its actor, or by a rescue.
     is_settled = False
+    #: What the run has logged, if anything.
+    log: RunLog | None = None
 
     def __init__(  # noqa: PLR0913 - one per column of the claim
         self,
@@ -71,6 +74,13 @@ class TaskProxy(MessageProxy):
         self.losses = losses
         #: The dramatiq-pg inbox (schema, prefix) at which the result is awaited, for an adopted task.
         self.inbox = inbox
+
+    def __str__(self) -> str:
+        """Show no arguments: Dramatiq puts messages into its lines, whoever has configured where those go."""
+        return f"{self.actor_name} {self.message_id}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self} run={self.run}>"
 
     __hash__ = object.__hash__
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.context import CurrentTask, Standing
+    from pipeline.progress import Progress
 
 #: Actors that send inside actors that send …, at most. Each takes about fifteen frames of Python's stack.
 _DEEPEST = 30
@@ -260,9 +261,10 @@ class EagerEngine(Engine):
         task.has_checkpoint = True
         return task.position
 
-    def report_progress(self, task_id: str, percent: int, note: str) -> None:
+    def report_progress(self, task_id: str, run: int, progress: Progress) -> None:
         """Log a report, since there is no task to show it at."""
-        log.info("task.progress", task_id=task_id, percent=percent, note=note)
+        told = {name: value for name, value in progress._asdict().items() if value is not None}
+        log.info("task.progress", task_id=task_id, **told)
 
     def is_cancelled(self, task: CurrentTask) -> bool:
         """Tell that nobody can ask for it: the task is in no database."""

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg2
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import keys, limits, time_limits
+from pipeline.broker import keys, labels, limits, time_limits
 from pipeline.broker.hub import Hub
-from pipeline.broker.outcome import clean
 from pipeline.broker.run_queue import RunQueue
+from pipeline.broker.task_logs import TaskLogs
 from pipeline.broker.transaction import OwnedTransaction, Step
 from pipeline.errors import ConfigurationError, DatabaseUnavailable, NotTransactional
+from pipeline.logs import drop_arguments
 from pipeline.maintenance import Caretaker
 from pipeline.store import cancels, tasks
 
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.context import CurrentTask, NewTask
+    from pipeline.progress import Progress
+    from pipeline.settings import Settings
 
 
 class Reports(Protocol):
     """Who takes the progress of tasks."""
 
-    def report(self, task_id: str, percent: int, note: str) -> None:
-        """Take a report."""
+    def report(self, task_id: str, run: int, progress: Progress) -> None:
+        """Take a report of a task's run; 0: of whichever goes on."""
 
 
 class Engine(Middleware):
@@ -44,6 +47,7 @@ class Engine(Middleware):
         self._broker = broker
         self._caretaker: Caretaker | None = None
         self._reports: Reports | None = None
+        self._logs: TaskLogs | None = None
 
     # --- the life of a worker ---------------------------------------------------------------------------------------
 
@@ -55,9 +59,10 @@ class Engine(Middleware):
         worker.work_queue = RunQueue()  # type: ignore[assignment]  # all of a PriorityQueue that a worker uses
         broker.hub = Hub(broker, worker)
         broker.hub.start()
-        self._caretaker = Caretaker(broker, broker.hub)
+        self._logs = self._listen(broker.settings)
+        self._caretaker = Caretaker(broker, broker.hub, self._logs)
         self._caretaker.start()
-        self.report_to(self._caretaker)
+        self.report_to(self._caretaker.progress)
 
     def before_worker_shutdown(self, broker: PostgresBroker, worker: Worker) -> None:
         """Claim nothing more; go on beating and writing outcomes until the threads are done."""
@@ -68,11 +73,22 @@ class Engine(Middleware):
         broker.hub.finish()
         if self._caretaker is not None:
             self._caretaker.stop()
+        if self._logs is not None:
+            self._logs.leave()
         broker.close()
 
+    def _listen(self, settings: Settings) -> TaskLogs | None:
+        """Begin to keep what tasks log, unless nobody wants it."""
+        if settings.task_log_level == "OFF":
+            return None
+        logs = TaskLogs(self, level=settings.task_log_level, limit_bytes=settings.task_log_limit_bytes)
+        logs.listen()
+        return logs
+
     def before_declare_actor(self, broker: PostgresBroker, actor: Actor[Any, Any]) -> None:
-        """Refuse limits and keys that make no sense, where they are written down."""
-        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys))
+        """Refuse limits, keys and labels that make no sense, where they are written down; let nobody log arguments."""
+        actor.logger.addFilter(drop_arguments)
+        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys, labels))
         if (complaint := next(filter(None, complaints), None)) is not None:
             raise ConfigurationError(f"The actor {actor.actor_name}: {complaint}")
 
@@ -127,11 +143,10 @@ class Engine(Middleware):
         """Hand what tasks report from now on to somebody; None: to nobody."""
         self._reports = reports
 
-    def report_progress(self, task_id: str, percent: int, note: str) -> None:
-        """Hand a report to the caretaker, which writes the latest of each task once a second."""
+    def report_progress(self, task_id: str, run: int, progress: Progress) -> None:
+        """Hand a report to the caretaker, which writes the latest of each run once a second."""
         if self._reports is not None:
-            # Written together with the reports of others, which a bad one must not hold up.
-            self._reports.report(task_id, min(max(int(percent), 0), 100), clean(note))
+            self._reports.report(task_id, run, progress)
 
     def is_cancelled(self, task: CurrentTask) -> bool:
         """Tell whether somebody asked a task to end; a database that does not answer says nothing."""

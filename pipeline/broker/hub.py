@@ -23,6 +23,7 @@ from pipeline.broker.consumer import TaskProxy, unstarted
 from pipeline.broker.fleet import Fleet
 from pipeline.broker.floors import Floors
 from pipeline.broker.handover import Handover
+from pipeline.broker.heart import Heart
 from pipeline.broker.identity import Identity
 from pipeline.broker.outcome import Conclusion, as_arguments, given_back, lost, may_be_of_one, refused
 from pipeline.broker.pace import Pace, Turns
@@ -58,6 +59,7 @@ class Hub(threading.Thread):
         self.fleet = Fleet(broker.settings)
         self._identity = Identity(broker, worker.worker_threads, self.fleet)
         self._threads = ThreadWatch(worker)
+        self._heart = Heart(broker, self._identity, self._threads)
         self._inbox = Handover()
         self._pending: deque[Conclusion] = deque()
         #: Outcomes that some transaction of others was in the way of; tried again once a second.
@@ -71,8 +73,6 @@ class Hub(threading.Thread):
         self._lanes: dict[int, Lane] = {}
         self._queues: set[str] = set()
         self._is_claiming = True
-        #: Set when somebody wants this worker to claim nothing more and to end.
-        self.is_draining = False
         #: No more runs than so many are claimed; 0: as many as there are.
         self.max_runs = 0
         self._is_finishing = threading.Event()
@@ -80,7 +80,7 @@ class Hub(threading.Thread):
         self._floors = Floors()
         self._turns = Turns(broker.settings.anti_starvation_share)
         self._poll_seconds = self.fleet.shortest_pause
-        self._next_beat = self._next_tick = 0.0
+        self._next_tick = 0.0
 
     # --- called from other threads ------------------------------------------------------------------------------------
 
@@ -93,6 +93,11 @@ class Hub(threading.Thread):
     def needs_recycling(self) -> bool:
         """Tell whether a thread died under a task: a supervisor should replace this process."""
         return self._threads.has_lost_one
+
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether somebody wants this worker to claim nothing more and to end."""
+        return self._heart.is_draining
 
     @property
     def runs(self) -> int:
@@ -195,8 +200,7 @@ class Hub(threading.Thread):
         if batch and 0 < claimed < want:  # all that waited
             self._is_finishing.wait(self._pace.pause(now))
         self._attend_solitary()
-        if now >= self._next_beat:
-            self._beat()
+        self._beat(now)
         self._tick_if_due()
         self._cancels.look_if_due(self._held.values(), self._identity.cancel_requests)
         self._take_in(self._rest(worked=bool(batch or claimed), is_full=claimed == want > 0))
@@ -209,7 +213,7 @@ class Hub(threading.Thread):
             self._poll_seconds = self.fleet.shortest_pause
         seconds = random.uniform(0.9, 1.0) * self._poll_seconds  # noqa: S311
         if self._held:
-            seconds = min(seconds, _TICK_SECONDS)  # for limits and cancels
+            seconds = min(seconds, max(self._next_tick - time.monotonic(), 0.0))  # for limits, cancels and news
         self._poll_seconds = min(self._poll_seconds * 2, self.fleet.longest_pause)
         # With something in the inbox, what ended during a long exchange would seem not to end at all.
         is_stalled = self._inbox.empty() and self._pace.is_stalled(len(self._held))
@@ -219,9 +223,7 @@ class Hub(threading.Thread):
 
     def _take_in(self, items: Iterable[Item]) -> None:
         """Turn what the threads handed over into outcomes to write."""
-        for item in items:
-            if item is None:
-                continue
+        for item in (each for each in items if each is not None):
             conclusion = item if isinstance(item, Conclusion) else self._conclusion_of(item)
             proxy = conclusion.proxy
             if self._held.get(proxy.id) is not proxy:
@@ -232,6 +234,7 @@ class Hub(threading.Thread):
                 self._pace.ended(conclusion.finished_at - proxy.started_at)
             if proxy.is_settled:
                 self._claims.settle(proxy)
+                self._broker.tally.add([conclusion])
             else:
                 self._pending.append(conclusion)
 
@@ -245,9 +248,8 @@ class Hub(threading.Thread):
     # --- claim --------------------------------------------------------------------------------------------------------
 
     def _want(self) -> int:
-        if not self._is_claiming or self._is_finishing.is_set() or self._solitary.reserves(self._held):
-            return 0
-        if not self._claimable():
+        is_closed = not self._is_claiming or self._is_finishing.is_set() or not self._claimable()
+        if is_closed or self._solitary.reserves(self._held):
             return 0
         room = self._pace.target() - len(self._held) - len(self._lost)
         if self.max_runs:
@@ -276,6 +278,7 @@ class Hub(threading.Thread):
             self._isolate(batch, error)
             return 0
         self._claims.ended(batch)
+        self._broker.tally.add(batch)
         header, *claimed = rows
         self._floors.learn(header[5], claimed, want, self._lanes)
         if want > 0:
@@ -354,7 +357,7 @@ class Hub(threading.Thread):
     def _connect(self) -> None:
         if not self._identity.is_connected:
             self._identity.connect(self._claims.known())
-            self._next_beat = time.monotonic() + self._settings.beat_seconds
+            self._heart.has_begun()
 
     def _abandon(self) -> None:
         """Start over as a new worker: everything that was claimed belongs to others now."""
@@ -368,14 +371,9 @@ class Hub(threading.Thread):
         self._blocked.clear()
         self._identity.forget()
 
-    def _beat(self) -> None:
-        self._next_beat = time.monotonic() + self._settings.beat_seconds
-        running = None
-        if not self._broker.runner.is_shown:
-            running = {proxy.id: time.monotonic() - (proxy.started_at or 0) for proxy in self.running()}
-        self.is_draining = not self._identity.beat(running, self._claimable()) or self.is_draining
+    def _beat(self, now: float) -> None:
+        self._heart.attend(self.running, self._claimable, is_tick=now >= self._next_tick)
         if self.is_draining and self._is_claiming:
-            log.info("worker.draining", worker_id=self.worker_id)
             self.stop_claiming()
 
     def _tick_if_due(self) -> None:

@@ -19,13 +19,13 @@ from pipeline.logger import get_logger
 from pipeline.store import cancels, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.broker.fleet import Fleet
-    from pipeline.store.workers import Lane
+    from pipeline.store.workers import Lane, RunningTask
 
 _LEASE_LOST = "PQ002"
 #: Who has missed so many beats is not counted among those that others can rely on.
@@ -72,6 +72,8 @@ class Identity:
             else:
                 self._register()
             self._prepare()
+            with self._cursor() as cursor:
+                self._broker.tally.set_clock(workers.clock(self._broker.sql, cursor))
         except BaseException:
             self.disconnect()  # or the next exchange would go out on a session that was never begun
             raise
@@ -114,6 +116,7 @@ class Identity:
                 threads=self._threads,
                 queues=queues,
                 crashes=self._broker.runner.crashes,
+                beat_seconds=self._broker.settings.beat_seconds,
             )
         self._broker.runner.work_as(self.worker_id)
         self._session = 1
@@ -134,8 +137,8 @@ class Identity:
                 raise LeaseLost from error
             raise
 
-    def beat(self, running: Mapping[int, float] | None, queues: Iterable[str]) -> bool:
-        """Tell that the worker lives and what runs in it since how many seconds; None if its master tells that.
+    def beat(self, running: Sequence[RunningTask] | None, queues: Iterable[str]) -> bool:
+        """Tell that the worker lives and what runs in it; None if its master tells that.
 
         Returns:
             Whether it may go on; False if somebody wants it to claim nothing more.
@@ -145,13 +148,19 @@ class Identity:
         """
         with self._cursor() as cursor:
             fresh_seconds = _BEATS * self._broker.settings.beat_seconds
-            told, standing = workers.beat(
+            told, standing, epoch = workers.beat(
                 self._broker.sql, cursor, self.worker_id, running, sorted(queues), fresh_seconds
             )
         if told is None:
             raise LeaseLost
         self._fleet.learn(standing)
+        self._broker.tally.set_clock(epoch)
         return told == "alive"
+
+    def tell_running(self, running: Sequence[RunningTask]) -> None:
+        """Tell what runs in the worker, between two beats."""
+        with self._cursor() as cursor:
+            workers.tell_running(self._broker.sql, cursor, {self.worker_id: running})
 
     def cancel_requests(self, ids: Iterable[int]) -> Collection[int]:
         """Tell which of these tasks somebody asked to end."""

@@ -52,7 +52,7 @@ def keys_of(message: Message[Any], declared: Mapping[str, Any]) -> dict[str, Any
     keys = _collected(message, declared, what)
     if not keys:
         return None
-    complaint = next((complaint for name, key in keys.items() if (complaint := _wrong(name, key))), None)
+    complaint = next((complaint for name, key in keys.items() if (complaint := wrong_text(name, key))), None)
     window = options.get("idempotency_window")
     on_conflict = options.get("on_conflict")
     complaint = complaint or _wrong_window(window) or _wrong_conflict(on_conflict)
@@ -72,7 +72,7 @@ def _collected(message: Message[Any], declared: Mapping[str, Any], what: str) ->
     for name in sorted(KEYS):
         key = message.options.get(name)
         if key is None and declared.get(name) is not None and not (name in UNIQUE and name in message.options):
-            key = _made(declared[name], message, f"{what}: the {name}")
+            key = made(declared[name], message, f"{what}: the {name}")
         if key is not None:
             keys[name] = key
     return keys
@@ -88,7 +88,7 @@ def declared_keys(message: Message[Any], declared: Mapping[str, Any]) -> dict[st
         return {}
     names = [name for name in sorted(UNIQUE) if declared.get(name) is not None and name not in message.options]
     what = f"The message for {message.actor_name}: the"
-    return {name: _made(declared[name], message, f"{what} {name}") for name in names}
+    return {name: made(declared[name], message, f"{what} {name}") for name in names}
 
 
 def gate_keys(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,12 +110,17 @@ def wrong(options: Mapping[str, Any]) -> str | None:
     """Say what is wrong with the keys an actor is declared with; None if nothing is."""
     for name in sorted(KEYS & options.keys()):
         key = options[name]
-        if key is not None and not callable(key) and (complaint := _wrong(name, key)) is not None:
+        if key is not None and not callable(key) and (complaint := wrong_text(name, key)) is not None:
             return complaint
     return None
 
 
-def _made(key: Any, message: Message[Any], what: str) -> Any:
+def made(key: Any, message: Message[Any], what: str) -> Any:
+    """Make what an actor is declared with of a message's arguments, if it is a function of them.
+
+    Raises:
+        MessageNotEncodable: It cannot be made.
+    """
     if not callable(key):
         return key
     try:
@@ -124,16 +129,17 @@ def _made(key: Any, message: Message[Any], what: str) -> Any:
         raise MessageNotEncodable(f"{what} cannot be made of its arguments: {error!r}") from error
 
 
-def _wrong(name: str, key: Any) -> str | None:
-    if not isinstance(key, str):
-        return f"the {name} is a {type(key).__name__}, not a text"
+def wrong_text(name: str, text: Any, most_bytes: int = KEY_BYTES) -> str | None:
+    """Say what is wrong with what should be a short text; None if nothing is."""
+    if not isinstance(text, str):
+        return f"the {name} is a {type(text).__name__}, not a text"
     try:
-        size = len(key.encode())
+        size = len(text.encode())
     except UnicodeEncodeError:
         return f"the {name} holds half of a surrogate pair, which is no text"
-    if not 0 < size <= KEY_BYTES:
-        return f"the {name} has {size} bytes; 1 to {KEY_BYTES} are allowed"
-    return f"the {name} holds a NUL character, which PostgreSQL cannot store" if "\0" in key else None
+    if not 0 < size <= most_bytes:
+        return f"the {name} has {size} bytes; 1 to {most_bytes} are allowed"
+    return f"the {name} holds a NUL character, which PostgreSQL cannot store" if "\0" in text else None
 
 
 def _wrong_window(window: Any) -> str | None:

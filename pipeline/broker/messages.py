@@ -15,7 +15,8 @@ from dramatiq.message import get_encoder
 
 from pipeline.broker import limits, time_limits
 from pipeline.broker.keys import is_gated, keys_of
-from pipeline.context import NewTask
+from pipeline.broker.labels import as_options, labels_of
+from pipeline.context import CurrentTask, NewTask
 from pipeline.errors import MessageNotEncodable, MessageTooLarge
 
 #: What a smallint holds.
@@ -50,22 +51,32 @@ def encode(
     declared: Mapping[str, Any] = MappingProxyType({}),
     *,
     is_new: bool = False,
+    sent_by: CurrentTask | None = None,
 ) -> NewTask:
     """Make a message ready for the store; ``declared`` are the options of its actor, ``is_new`` is for the task.
+
+    ``sent_by`` is the running task that sends it: its parent, whose correlation id it has unless it names one itself.
 
     Raises:
         MessageNotEncodable: It cannot be written as JSON that PostgreSQL accepts, or its id is no UUID, or its
             priority, delay or time limit no number that makes sense.
         MessageTooLarge: Its JSON is larger than ``limit_bytes``.
     """
-    if message.options and (complaint := time_limits.wrong(message.options)) is not None:
-        raise MessageNotEncodable(f"The message for {message.actor_name}: {complaint}")
-    keys = keys_of(message, declared)
+    options = message.options
+    keys = labels = parent = correlation_id = None
+    if sent_by is not None:
+        parent, correlation_id = sent_by.id, sent_by.correlation_id
+    if options or declared or correlation_id is not None:
+        if (complaint := time_limits.wrong(options)) is not None:
+            raise MessageNotEncodable(f"The message for {message.actor_name}: {complaint}")
+        keys = keys_of(message, declared)
+        labels = labels_of(message, declared, keys or {}, correlation_id)
+        options = as_options(options, labels)
     payload = encode_json(
         {
             "args": message.args,
             "kwargs": message.kwargs,
-            "options": message.options,
+            "options": options,
             "message_timestamp": message.message_timestamp,
         },
         what=f"The message for {message.actor_name}",
@@ -81,6 +92,8 @@ def encode(
         None if keys is None else json.dumps(keys),
         is_gated(keys) or not limits.OPTIONS.isdisjoint(declared),
         is_new,
+        None if labels is None else json.dumps(labels),
+        parent,
     )
 
 
@@ -161,9 +174,11 @@ def as_json(tasks: list[NewTask]) -> str:
 def _as_json(task: NewTask) -> str:
     delay = "null" if task.delay_ms is None else task.delay_ms
     keys = "" if task.keys is None else f',"k":{task.keys}'
+    labels = "" if task.labels is None else f',"l":{task.labels}'
+    parent = "" if task.parent is None else f',"f":{task.parent}'
     return (
         f'{{"m":"{task.message_id}","q":{json.dumps(task.queue)},"p":{task.priority},'
-        f'"a":{json.dumps(task.actor)},"d":{delay},"b":{task.payload}{keys}}}'
+        f'"a":{json.dumps(task.actor)},"d":{delay},"b":{task.payload}{keys}{labels}{parent}}}'
     )
 
 

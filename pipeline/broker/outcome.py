@@ -18,6 +18,7 @@ from pipeline.broker.keys import holds_keys
 from pipeline.broker.messages import as_json, encode_json
 from pipeline.errors import HardTimeLimitExceeded, Snoozed
 from pipeline.states import Outcome
+from pipeline.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,11 +171,6 @@ def text_of(error: BaseException) -> str:
         return clean(str(error))
     except Exception as broken:  # noqa: BLE001 - whatever its __str__ raises
         return f"(its text cannot be made: {type(broken).__name__})"
-
-
-def clean(text: str) -> str:
-    """Leave out what PostgreSQL cannot store: an error's text may hold anything."""
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
 
 
 def as_arguments(batch: Sequence[Conclusion]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.broker.keys import declared_keys
-from pipeline.broker.outcome import clean
 from pipeline.context import NextRun
 from pipeline.errors import DuplicateTask
+from pipeline.text import clean
 
 if TYPE_CHECKING:
     from dramatiq import Message

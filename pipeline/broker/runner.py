@@ -95,7 +95,9 @@ class Runner:
         proxy.started_at = time.monotonic()
         if self._board is not None:
             limit = self._hard_limit(proxy, {} if actor is None else actor.options)
-            proxy.slot = self._board.enter(proxy.id, proxy.run, proxy.started_at, proxy.started_at + limit)
+            proxy.slot = self._board.enter(
+                proxy.thread, proxy.id, proxy.run, proxy.started_at, proxy.started_at + limit
+            )
         enter_task(proxy.task)
         self._broker.interrupter.begin(proxy.task)
 

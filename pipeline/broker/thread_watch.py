@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.broker.running import PlacedRun
 from pipeline.logger import get_logger
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class ThreadWatch:
         stranded = self._suspects & untouched
         self._suspects = untouched - stranded if self._dead() else set()
         return [proxy for proxy in held if proxy.thread is not None and not proxy.thread.is_alive()] + list(stranded)
+
+    def placed(self, begun: Iterable[TaskProxy]) -> list[PlacedRun]:
+        """Tell in which of the worker's threads each of these runs goes on."""
+        places: dict[object, int] = {thread: place for place, thread in enumerate(self._worker.workers, 1)}
+        return [PlacedRun(each.id, each.run, each.started_at or 0.0, 0.0, places.get(each.thread, 0)) for each in begun]
 
     def replace(self, *, is_needed: bool) -> None:
         """Take dead threads out of the worker; put new ones in their places while it still works."""

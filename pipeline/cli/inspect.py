@@ -16,12 +16,13 @@ def inspect(what: str, as_json: bool, limit: int) -> None:
     r"""Show what the workers are at.
 
     \b
-    active     tasks that run
+    active     tasks that run, each with its worker and thread
     scheduled  tasks whose time is still to come, retries among them
-    reserved   tasks that a worker has taken and not yet started
+    reserved   tasks that a worker has claimed and that do not run yet
     stats      the worker processes
 
-    What runs is known as of each worker's last beat, which is some seconds ago.
+    A task counts as running about a second after it has begun. Of a worker that was not heard of for three beats
+    everything counts as running that it holds.
     """
     from pipeline.cli import tables
     from pipeline.cli.environment import use_running_database
@@ -49,7 +50,7 @@ def _scheduled(limit: int) -> tuple[Any, Any]:
     from pipeline.states import TaskState
     from pipeline.store import status
 
-    rows = ask(status.newest, states={TaskState.SCHEDULED}, limit=limit)
+    rows = ask(status.find, status.Filters(states={TaskState.SCHEDULED}), limit=limit)
     return rows, tables.scheduled_table(rows)
 
 

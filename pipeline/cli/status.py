@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from pipeline.store.status import Filters
+    from pipeline.store.tasks import TaskRow
 
 
 @click.command()
@@ -25,15 +29,46 @@ def status(task_id: str | None, as_json: bool, limit: int) -> None:
 def _show_overview(limit: int, *, as_json: bool) -> None:
     from pipeline.cli import tables
     from pipeline.runtime import ask
-    from pipeline.states import TaskState
     from pipeline.store import status as store
 
     queues, workers = ask(store.queues), ask(store.workers)
-    tasks = ask(store.newest, states=frozenset(TaskState), limit=limit)
+    tasks = ask(store.find, limit=limit)
     if as_json:
         tables.show_json({"queues": queues, "workers": workers, "tasks": [_described(task) for task in tasks]})
         return
     tables.show(tables.queue_table(queues), tables.worker_table(workers), tables.task_table("newest tasks", tasks))
+
+
+def show_tasks(filters: Filters, *, before: str | None, limit: int, as_json: bool) -> None:
+    """List the newest tasks that match, those that are older than the task ``before``.
+
+    Raises:
+        TaskNotFound: There is no task ``before``, or no parent.
+    """
+    from pipeline.cli import tables
+    from pipeline.runtime import ask
+    from pipeline.store import status as store
+
+    for task_id in (before, filters.parent):
+        if task_id is not None:
+            _known(task_id)
+    rows = ask(store.find, filters, before=before, limit=limit)
+    if as_json:
+        tables.show_json([_described(row) for row in rows])
+    else:
+        tables.show(tables.task_table("tasks", rows))
+
+
+def _known(task_id: str) -> TaskRow:
+    from pipeline.errors import TaskNotFound
+    from pipeline.runtime import ask
+    from pipeline.store import tasks
+
+    known = tasks.as_task_id(task_id)
+    row = ask(tasks.status, known) if known else None
+    if row is None:
+        raise TaskNotFound(task_id)
+    return row
 
 
 def show_task(task_id: str, *, as_json: bool) -> None:
@@ -43,16 +78,12 @@ def show_task(task_id: str, *, as_json: bool) -> None:
         TaskNotFound: There is no such task.
     """
     from pipeline.cli import tables
-    from pipeline.errors import TaskNotFound
     from pipeline.runtime import ask
-    from pipeline.store import audit, tasks
+    from pipeline.store import audit
     from pipeline.store import status as store
     from pipeline.store.timeline import timeline
 
-    known = tasks.as_task_id(task_id)
-    row = ask(tasks.status, known) if known else None
-    if row is None:
-        raise TaskNotFound(task_id)
+    row = _known(task_id)
     attempts, events = ask(store.attempts, row.task_id), ask(timeline, row.task_id)
     if as_json:
         commands = ask(audit.newest, task_id=row.task_id, limit=1000)[::-1]

@@ -43,6 +43,11 @@ def show_json(value: Any) -> None:
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
 
 
+def show_json_line(value: Any) -> None:
+    """Print one row as JSON on a line of its own, for programs that read while it goes on."""
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
 def queue_table(rows: Iterable[QueueRow]) -> Table:
     """What waits and runs in each queue."""
     table = _table(
@@ -86,10 +91,10 @@ def worker_table(rows: Iterable[WorkerRow]) -> Table:
 
 def running_table(rows: Iterable[WorkerRow]) -> Table:
     """One line per task that runs, the oldest of each worker first."""
-    table = _table("running", ["worker", "task", "actor", "seconds"], ids=1, numbers=(0, 3))
+    table = _table("running", ["worker", "thread", "task", "actor", "seconds"], ids=2, numbers=(0, 1, 4))
     for row in rows:
         for task in row.tasks:
-            _add(table, row.worker_id, task["task_id"], task["actor"], task["seconds"])
+            _add(table, row.worker_id, task["thread"], task["task_id"], task["actor"], task["seconds"])
     return table
 
 
@@ -111,9 +116,10 @@ def scheduled_table(rows: Iterable[TaskRow]) -> Table:
 
 def held_table(title: str, rows: Iterable[HeldTask]) -> Table:
     """One line per task in the hands of a worker."""
-    table = _table(title, ["worker", "task", "actor", "%", "since"], ids=1, numbers=(0, 3))
+    table = _table(title, ["worker", "thread", "task", "actor", "%", "since"], ids=2, numbers=(0, 1, 4))
     for row in rows:
-        _add(table, row.worker_id, row.task.task_id, row.task.actor, row.task.progress, _when(row.task.started_at))
+        since = _when(row.since) if row.last_seen_at is None else f"last seen {_when(row.last_seen_at)}"
+        _add(table, row.worker_id, row.thread, row.task_id, row.actor, row.progress, since)
     return table
 
 
@@ -128,10 +134,12 @@ def detail_table(details: Iterable[tuple[str, Any]]) -> Table:
 
 def attempt_table(rows: Iterable[AttemptRow]) -> Table:
     """One line per run."""
-    table = _table("runs", ["run", "attempt", "outcome", "worker", "finished", "error"], numbers=(0, 1, 3))
+    headers = ["run", "attempt", "outcome", "worker", "waited", "ran", "finished", "error"]
+    table = _table("runs", headers, numbers=(0, 1, 4, 5))
     for row in rows:
-        outcome = row.outcome.name.lower()
-        _add(table, row.run, row.attempt, outcome, row.worker_id, _when(row.finished_at), row.error)
+        worker = "" if row.worker_id is None else f"{row.worker_id}@{row.host}" if row.host else row.worker_id
+        times = (_seconds(row.wait_seconds), _seconds(row.run_seconds), _when(row.finished_at))
+        _add(table, row.run, row.attempt, row.outcome.name.lower(), worker, *times, row.error_type)
     return table
 
 
@@ -190,6 +198,13 @@ def _when(instant: datetime | None) -> str:
     local = instant.astimezone()
     is_today = local.date() == datetime.now(tz=local.tzinfo).date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _seconds(seconds: float | None) -> str:
+    """Write how long something took, the shorter the more exactly."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,9 @@ import click
 
 from pipeline.cli.failure import Failure
 from pipeline.cli.options import Duration, Instant, Json, reason_option, who_option
+from pipeline.states import TaskState
+from pipeline.store.status import Filters
+from pipeline.store.task_logs import LEVELS
 
 _ids = click.argument("task_ids", nargs=-1, required=True, metavar="ID...")
 
@@ -17,6 +21,34 @@ _ids = click.argument("task_ids", nargs=-1, required=True, metavar="ID...")
 @click.group()
 def task() -> None:
     """Look at single tasks and command them."""
+
+
+@task.command(name="list")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in TaskState]),
+    help="In this state; repeatable.",
+)
+@click.option("--actor", help="Of this actor.")
+@click.option("--queue", help="Of this queue.")
+@click.option("--tag", help="With this tag.")
+@click.option("--entity", help="About this business record, such as invoice:4711.")
+@click.option("--tenant", help="Of this tenant.")
+@click.option("--correlation-id", help="Of this correlation id.")
+@click.option("--parent", metavar="ID", help="Enqueued by this task.")
+@click.option("--before", metavar="ID", help="Older than this task: the last one of the page before.")
+@click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_(states: Sequence[str], before: str | None, limit: int, as_json: bool, **which: str | None) -> None:
+    """List the newest tasks, or those of them that match all that is given."""
+    from pipeline.cli.environment import use_running_database
+    from pipeline.cli.status import show_tasks
+
+    use_running_database()
+    wanted = [TaskState(state) for state in states] or None
+    show_tasks(Filters(wanted, **which), before=before, limit=limit, as_json=as_json)
 
 
 @task.command()
@@ -49,6 +81,25 @@ def watch(task_id: str) -> None:
         click.echo("Not watched any more; the task goes on.", err=True)
         has_succeeded = False
     click.get_current_context().exit(0 if has_succeeded else 1)
+
+
+@task.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--run", type=click.IntRange(min=1), help="Only this run. [all]")
+@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), default="debug", help="Only from here on.")
+@click.option("--follow", is_flag=True, help="Go on until the task has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+def logs(task_id: str, **how: Any) -> None:
+    """Show what the task ID logged, run by run.
+
+    With --follow also what it is still to log, a second after it did. Ctrl-C leaves; the task goes on.
+    """
+    from pipeline.cli.environment import use_running_database
+    from pipeline.cli.task_log import show_logs
+
+    use_running_database()
+    with suppress(KeyboardInterrupt):
+        show_logs(task_id, **how)
 
 
 @task.command()

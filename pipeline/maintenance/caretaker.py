@@ -1,18 +1,18 @@
 """The caretaker: a worker's second thread and second connection.
 
-It listens for wake-ups, writes progress, and runs the duties when they are due. Everything it does is either a hint (a
-wake-up), may be late by a second (progress), or may be done by any other worker just as well (the duties); so its
-errors are logged and it goes on.
+It listens for wake-ups, writes progress and what tasks log, and runs the duties when they are due. Everything it does
+is either a hint (a wake-up), may be late by a second (progress, logs), or may be done by any other worker just as well
+(the duties); so its errors are logged and it goes on.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import select
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg2
@@ -25,19 +25,23 @@ from pipeline.maintenance.cancel_settler import CancelSettler
 from pipeline.maintenance.gate_sweeper import GateSweeper
 from pipeline.maintenance.inbox_adopter import InboxAdopter
 from pipeline.maintenance.partitions import Partitions
+from pipeline.maintenance.progress import ProgressWriter
 from pipeline.maintenance.purger import Purger
 from pipeline.maintenance.rescuer import Rescuer
-from pipeline.store import tasks
+from pipeline.maintenance.stat_folder import StatFolder
+from pipeline.maintenance.tally_writer import Tally, TallyWriter
+from pipeline.store import task_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
     from pipeline.db.pool import Pool
     from pipeline.settings import Settings
 
-_PROGRESS_SECONDS = 1.0
+#: How often what tasks have logged is written.
+_LOGS_SECONDS = 1.0
 #: How long a connection for sends or transactions may lie idle.
 _UNUSED_SECONDS = 10.0
 
@@ -52,6 +56,7 @@ class Broker(Protocol):
     inbox: tuple[str, str]
     pool: Pool
     transactions: Pool
+    tally: Tally
 
     @property
     def url(self) -> str: ...
@@ -81,6 +86,14 @@ class Hub(Protocol):
     def wake(self) -> None: ...
 
 
+class Logs(Protocol):
+    """What tasks log, kept until it is written."""
+
+    def listen(self) -> None: ...
+
+    def write_to(self, write: Callable[[str], None]) -> None: ...
+
+
 class Duty(Protocol):
     """Something that is to be done again and again, by whichever worker comes to it."""
 
@@ -97,16 +110,17 @@ class Duty(Protocol):
 
 
 class Caretaker(threading.Thread):
-    """Listens, writes progress, runs the duties."""
+    """Listens, writes progress and logs, runs the duties."""
 
-    def __init__(self, broker: Broker, hub: Hub) -> None:
+    def __init__(self, broker: Broker, hub: Hub, logs: Logs | None = None) -> None:
         super().__init__(name="pipeline-caretaker", daemon=True)
         self._broker = broker
         self._hub = hub
+        self._logs = logs
+        self._logs_due = 0.0 if logs is not None else float("inf")
         self._is_stopping = threading.Event()
-        self._reports: dict[str, tuple[int, str]] = {}
-        self._reports_lock = threading.Lock()
-        self._progress_due = 0.0
+        self.progress = ProgressWriter(broker.sql)
+        self._tally_writer = TallyWriter(broker.tally, broker.sql)
         self._duties: list[Duty] = [
             Rescuer(broker.settings, broker.sql, lambda: hub.worker_id),
             CancelSettler(broker.sql),
@@ -114,19 +128,16 @@ class Caretaker(threading.Thread):
             GateSweeper(broker.sql),
             Partitions(broker.settings, broker.sql),
             Purger(broker.settings, broker.inbox, broker.sql),
+            StatFolder(broker.sql),
+            self._tally_writer,
         ]
         #: When each duty was last done, and how long it rests then.
         self._rests: dict[Duty, tuple[float, float]] = {}
         self._connection: Connection | None = None
         self._is_listening = False
 
-    def report(self, task_id: str, percent: int, note: str) -> None:
-        """Keep the latest report of a task until the next write."""
-        with self._reports_lock:
-            self._reports[task_id] = (percent, note)
-
     def stop(self) -> None:
-        """Write what was reported and end."""
+        """Write what was reported, logged and counted, and end."""
         self._is_stopping.set()
         self.join(5)
 
@@ -143,17 +154,16 @@ class Caretaker(threading.Thread):
                 log.exception("caretaker.failed")
                 self._disconnect()
                 self._is_stopping.wait(5.0)
-        with suppress(psycopg2.Error, PipelineError):
-            self._write_progress()
+        for write in (partial(self.progress.write, self._cursor), self._write_logs, self._write_tally):
+            with suppress(psycopg2.Error, PipelineError):
+                write()
         self._disconnect()
 
     def _round(self) -> None:
         connection = self._connected()
         self._choose_to_listen(connection)
         now = time.monotonic()
-        if now >= self._progress_due:
-            self._progress_due = now + _PROGRESS_SECONDS
-            self._write_progress()
+        self.progress.write_if_due(self._cursor)
         for duty in self._duties:
             if now >= self._due(duty):
                 try:
@@ -161,9 +171,15 @@ class Caretaker(threading.Thread):
                         duty.run(cursor)
                 finally:  # by what it has just found, and also if it failed
                     self._rests[duty] = now, duty.interval_seconds * random.uniform(0.9, 1.1)  # noqa: S311
+        if now >= self._logs_due and self._logs is not None:
+            self._logs_due = now + _LOGS_SECONDS
+            self._logs.listen()
+            self._write_logs()  # last: if it fails, the duties have been done
         for pool in (self._broker.pool, self._broker.transactions):
             pool.drop_idle(_UNUSED_SECONDS)
-        self._listen(connection, min([self._progress_due, *map(self._due, self._duties)]) - time.monotonic())
+        self._listen(
+            connection, min([self.progress.due, self._logs_due, *map(self._due, self._duties)]) - time.monotonic()
+        )
 
     def _due(self, duty: Duty) -> float:
         """When to do it again; reckoned anew each time, since those that it was left to may be gone."""
@@ -201,22 +217,23 @@ class Caretaker(threading.Thread):
             self._is_listening = False
         return self._connection
 
+    def _cursor(self) -> Any:
+        return self._connected().cursor()
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(psycopg2.Error):
                 self._connection.close()
             self._connection = None
 
-    def _write_progress(self) -> None:
-        with self._reports_lock:
-            reports, self._reports = self._reports, {}
-        if not reports:
-            return
-        text = json.dumps([{"t": task_id, "p": percent, "n": note} for task_id, (percent, note) in reports.items()])
-        try:
-            with self._connected().cursor() as cursor:
-                tasks.report_progress(self._broker.sql, cursor, text)
-        except BaseException:
-            with self._reports_lock:
-                self._reports = reports | self._reports
-            raise
+    def _write_tally(self) -> None:
+        with self._cursor() as cursor:
+            self._tally_writer.run(cursor)
+
+    def _write_logs(self) -> None:
+        if self._logs is not None:
+            self._logs.write_to(self._write_lines)
+
+    def _write_lines(self, lines: str) -> None:
+        with self._connected().cursor() as cursor:
+            task_logs.write(self._broker.sql, cursor, lines)

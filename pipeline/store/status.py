@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.states import FINAL_STATES, Outcome, TaskState
-from pipeline.store.tasks import TaskRow, as_task
+from pipeline.store.tasks import TaskRow, as_tasks
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -23,7 +23,23 @@ class HeldTask:
     """A task in the hands of a worker."""
 
     worker_id: int
-    task: TaskRow
+    #: In which of the worker's threads it runs; None if it does not, or nobody knows.
+    thread: int | None
+    task_id: str
+    actor: str
+    queue: str
+    priority: int
+    run: int
+    #: Attempts that have ended before this run.
+    attempt: int
+    #: What this run has reported, in percent.
+    progress: int
+    note: str
+    step: str | None
+    #: When it began to run, or, as long as it does not, when it was claimed.
+    since: datetime
+    #: When its worker was last heard of, if that is too long ago.
+    last_seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +50,17 @@ class AttemptRow:
     attempt: int
     outcome: Outcome
     worker_id: int | None
+    host: str | None
+    pid: int | None
     started_at: datetime | None
     finished_at: datetime
     next_eta: datetime | None
-    error: str | None
+    #: How long it was due before it began, and how long it ran.
+    wait_seconds: float | None
+    run_seconds: float | None
+    error_type: str | None
+    error_message: str | None
+    traceback: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,44 +110,53 @@ class WorkerRow:
     tasks: list[dict[str, Any]]
 
 
-def newest(
-    sql: Mapping[str, str],
-    cursor: Cursor,
-    *,
-    states: Collection[TaskState] = ACTIVE_STATES,
-    after: str | None = None,
-    limit: int = 20,
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which tasks are meant: those that match all of what is given; None is whatever it may be."""
+
+    states: Collection[TaskState] | None = None
+    actor: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    entity: str | None = None
+    tenant: str | None = None
+    correlation_id: str | None = None
+    #: The id of the task that enqueued them.
+    parent: str | None = None
+
+
+_ANY = Filters()
+
+
+def find(
+    sql: Mapping[str, str], cursor: Cursor, filters: Filters = _ANY, *, before: str | None = None, limit: int = 20
 ) -> list[TaskRow]:
-    """List tasks in any of these states, newest first; those that are older than the task ``after``."""
-    wanted = {
-        "states": [state.value for state in states],
-        "outcomes": [Outcome[state.name].value for state in FINAL_STATES.intersection(states)],
-        "after": after,
-        "limit": limit,
-    }
-    cursor.execute(sql["newest_tasks"], wanted)
-    return [as_task(row) for row in cursor.fetchall()]
+    """List the newest tasks that match, newest first; those that are older than the task ``before``, if it is known."""
+    states = None if filters.states is None else [state.value for state in filters.states]
+    wanted = {each.name: getattr(filters, each.name) for each in fields(filters)}
+    cursor.execute(sql["find_tasks"], wanted | {"states": states, "before": before, "limit": limit})
+    return as_tasks(cursor)
 
 
 def started(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[HeldTask]:
-    """List what runs, as of the workers' last beats; oldest first."""
+    """List what runs, the oldest first; not what has begun just now."""
     return _held(sql["started_tasks"], cursor, limit)
 
 
 def reserved(sql: Mapping[str, str], cursor: Cursor, *, limit: int = 100) -> list[HeldTask]:
-    """List what workers have taken and not started, as of their last beats; oldest first."""
+    """List what workers have claimed and what does not run, the oldest first."""
     return _held(sql["reserved_tasks"], cursor, limit)
 
 
 def _held(statement: str, cursor: Cursor, limit: int) -> list[HeldTask]:
     cursor.execute(statement, {"limit": limit})
-    return [HeldTask(worker_id, as_task(row)) for worker_id, *row in cursor.fetchall()]
+    return [HeldTask(*row) for row in cursor.fetchall()]
 
 
 def attempts(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[AttemptRow]:
     """List how the runs of a task ended."""
     cursor.execute(sql["task_attempts"], {"task_id": task_id})
-    return [AttemptRow(run, attempt, Outcome(letter), *rest) for run, attempt, letter, *rest in cursor.fetchall()]
+    return [AttemptRow(run, attempt, Outcome[word.upper()], *rest) for run, attempt, word, *rest in cursor.fetchall()]
 
 
 def queues(sql: Mapping[str, str], cursor: Cursor) -> list[QueueRow]:

@@ -22,23 +22,42 @@ Mode = Literal["n", "r", "u", "f"]
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """One row of the view ``task_status``."""
+    """One row of the view ``task_status``, column by column; JSON is text."""
 
     task_id: str
     actor: str
     queue: str
     state: TaskState
     attempt: int
+    #: Percent.
     progress: int
     note: str
+    step: str | None
+    done: int | None
+    total: int | None
+    progress_at: datetime | None
+    #: When it will have ended, if it goes on as it has so far.
+    expected_at: datetime | None
     result: str | None
     error: str | None
     created_at: datetime
     eta: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    worker_id: int | None
+    thread: int | None
+    #: When its worker was last heard of, if that has fallen silent.
+    last_seen_at: datetime | None
     priority: int
+    tags: list[str]
+    entity: str | None
+    tenant: str | None
+    correlation_id: str | None
+    parent_id: str | None
     args: str
+    kwargs: str
+    id: int
+    waits_for: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +70,27 @@ class StoredMessage:
     payload: str
     #: JSON, or None.
     keys: str | None
+    #: The same.
+    labels: str | None
     #: Whether some tasks of its queue have gates to go through.
     is_gated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """New tasks that differ in their ids and payloads only: the ids parted by commas, the payloads by line ends."""
+    """New tasks that differ in their ids, payloads and labels only.
+
+    The ids are parted by commas, the payloads by line ends, and so are the labels, if any of them has some.
+    """
 
     queue: str
     priority: int
     actor: str
     delay_ms: int | None
+    parent: int | None
     message_ids: str
     payloads: str
+    labels: str | None
 
 
 #: What a command returns that has done what it was asked for.
@@ -118,7 +144,9 @@ def enqueue(
             "mode": mode,
             "since_ms": since_ms,
             "notify": notify,
+            "parent": task.parent,
             "keys": task.keys,
+            "labels": task.labels,
         },
     )
     value: str = _value(cursor)
@@ -144,7 +172,7 @@ def enqueue_many(
 
 
 def enqueue_alike(sql: Mapping[str, str], cursor: Cursor, alike: Alike, *, notify: bool = False) -> None:
-    """Insert tasks that differ in their payloads only, and whose ids nobody else has."""
+    """Insert tasks that differ in their payloads and labels only, and whose ids nobody else has."""
     cursor.execute(
         sql["enqueue_alike"],
         {
@@ -154,6 +182,8 @@ def enqueue_alike(sql: Mapping[str, str], cursor: Cursor, alike: Alike, *, notif
             "delay_ms": alike.delay_ms,
             "message_ids": alike.message_ids,
             "payloads": alike.payloads,
+            "labels": alike.labels,
+            "parent": alike.parent,
             "notify": notify,
         },
     )
@@ -252,6 +282,7 @@ def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str,
             "delay_ms": task.delay_ms,
             "payload": task.payload,
             "keys": task.keys,
+            "labels": task.labels,
             **by.parameters,
         },
     )
@@ -276,14 +307,14 @@ def pending(sql: Mapping[str, str], cursor: Cursor, queue: str) -> int:
 def status(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> TaskRow | None:
     """Read one task as people see it."""
     cursor.execute(sql["task_status"], {"message_id": message_id})
-    row = cursor.fetchone()
-    return None if row is None else as_task(row)
+    return next(iter(as_tasks(cursor)), None)
 
 
-def as_task(row: Sequence[Any]) -> TaskRow:
-    """Make a task of a row that holds its columns in their order."""
-    task_id, actor, queue, state, *rest = row
-    return TaskRow(task_id, actor, queue, TaskState(state), *rest)
+def as_tasks(cursor: Cursor) -> list[TaskRow]:
+    """Make tasks of all rows of the view that a cursor holds."""
+    names = [column.name for column in cursor.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return [TaskRow(**row | {"state": TaskState(row["state"])}) for row in rows]
 
 
 def open_checkpoint(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int) -> str | None:

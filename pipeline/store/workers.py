@@ -43,13 +43,32 @@ class Lane:
     priority: int
 
 
-def register(
-    sql: Mapping[str, str], cursor: Cursor, *, host: str, pid: int, threads: int, queues: Sequence[str], crashes: int
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that runs in a worker."""
+
+    id: int
+    #: For how long it has been running.
+    seconds: float
+    #: In which of the worker's threads, from 1.
+    thread: int
+
+
+def register(  # noqa: PLR0913 - one per column
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    *,
+    host: str,
+    pid: int,
+    threads: int,
+    queues: Sequence[str],
+    crashes: int,
+    beat_seconds: float,
 ) -> int:
     """Register a worker with the session of this cursor; return its id, new at every start."""
     cursor.execute(sql["own_backend"])
     row = {"host": host, "pid": pid, "threads": threads, "queues": list(queues), "crashes": crashes}
-    cursor.execute(sql["register_worker"], row | {"backends": [_value(cursor)]})
+    cursor.execute(sql["register_worker"], row | {"backends": [_value(cursor)], "beat_seconds": beat_seconds})
     value: int = _value(cursor)
     return value
 
@@ -68,27 +87,46 @@ def beat(
     sql: Mapping[str, str],
     cursor: Cursor,
     worker_id: int,
-    running: Mapping[int, float] | None,
+    running: Sequence[RunningTask] | None,
     queues: Iterable[str],
     fresh_seconds: float,
-) -> tuple[str | None, Standing]:
-    """Tell that the worker lives and what has begun in it (task id: seconds ago); None for what its master tells.
+) -> tuple[str | None, Standing, float]:
+    """Tell that the worker lives and what runs in it; None for what its master tells.
 
     Returns:
-        ``alive``, or ``draining`` if it shall claim nothing more; None if it was declared dead. And where it stands
-        among those that have beaten within ``fresh_seconds``.
+        ``alive``, or ``draining`` if it shall claim nothing more; None if it was declared dead. Where it stands among
+        those that have beaten within ``fresh_seconds``. And what the database's clock shows, in seconds since 1970.
     """
-    ids, seconds = (None, None) if running is None else (list(running), list(running.values()))
-    row = {"worker": worker_id, "running": ids, "seconds": seconds, "queues": list(queues)}
-    cursor.execute(sql["beat_worker"], row | {"fresh_ms": fresh_seconds * 1000})
-    told, *standing = cursor.fetchall()[0]
-    return told, Standing(*standing)
+    row = {
+        "worker": worker_id,
+        "running": None if running is None else [each.id for each in running],
+        "seconds": [each.seconds for each in running or ()],
+        "threads": [each.thread for each in running or ()],
+        "queues": list(queues),
+        "fresh_ms": fresh_seconds * 1000,
+    }
+    cursor.execute(sql["beat_worker"], row)
+    told, epoch, *standing = cursor.fetchall()[0]
+    return told, Standing(*standing), epoch
 
 
-def tell_running(sql: Mapping[str, str], cursor: Cursor, running: Mapping[int, Mapping[int, float]]) -> None:
-    """Tell what has begun in several workers (worker id: task id: seconds ago), as their master sees it."""
+def clock(sql: Mapping[str, str], cursor: Cursor) -> float:
+    """Read the database's clock: seconds since 1970."""
+    cursor.execute(sql["clock"])
+    value: float = _value(cursor)
+    return value
+
+
+def tell_running(sql: Mapping[str, str], cursor: Cursor, running: Mapping[int, Sequence[RunningTask]]) -> None:
+    """Tell what runs in several workers, by their ids."""
     rows = [
-        {"worker": worker_id, "ids": list(runs), "seconds": list(runs.values())} for worker_id, runs in running.items()
+        {
+            "worker": worker_id,
+            "ids": [each.id for each in tasks],
+            "seconds": [each.seconds for each in tasks],
+            "threads": [each.thread for each in tasks],
+        }
+        for worker_id, tasks in running.items()
     ]
     cursor.execute(sql["tell_running"], {"runs": json.dumps(rows)})
 

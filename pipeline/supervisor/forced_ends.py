@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-    from pipeline.broker.board import Entry
+    from pipeline.broker.running import PlacedRun
 
 _INTERVAL_SECONDS = 1.0
 #: Runs that have not been going on as long are not asked about: most end by then.
@@ -45,12 +45,12 @@ class ForcedEnds(threading.Thread):
         self._watched: frozenset[tuple[int, int]] = frozenset()
         self._due: frozenset[tuple[int, int]] = frozenset()
 
-    def watch(self, entries: Iterable[Entry], now: float) -> None:
+    def watch(self, entries: Iterable[PlacedRun], now: float) -> None:
         """Ask about these runs from now on, and about no others."""
         old = (each for each in entries if each.started_at <= now - _SHORTEST_SECONDS)
         self._watched = frozenset((each.id, each.run) for each in old)
 
-    def among(self, entries: Iterable[Entry]) -> list[Entry]:
+    def among(self, entries: Iterable[PlacedRun]) -> list[PlacedRun]:
         """List the runs that are to be ended now."""
         return [each for each in entries if (each.id, each.run) in self._due]
 

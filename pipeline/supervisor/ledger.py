@@ -24,7 +24,7 @@ from pipeline.store import workers
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from pipeline.broker.board import Entry
+    from pipeline.broker.running import PlacedRun
     from pipeline.settings import Settings
 
     Statement = Callable[[Mapping[str, str], Cursor], int | None]
@@ -43,7 +43,7 @@ class Ledger:
         self._sql = load(settings.schema_name)
         self._max_losses = settings.max_losses
 
-    def rescue(self, worker_id: int, began: Iterable[Entry]) -> bool:
+    def rescue(self, worker_id: int, began: Iterable[PlacedRun]) -> bool:
         """Let the tasks of a process that died run elsewhere at once. What had begun counts as lost. Tried once.
 
         Returns:
@@ -60,7 +60,7 @@ class Ledger:
 
         return bool(self._say(rescue, "worker.not_rescued"))
 
-    def end_killed(self, worker_id: int, overdue: Iterable[Entry] = ()) -> bool:
+    def end_killed(self, worker_id: int, overdue: Iterable[PlacedRun] = ()) -> bool:
         """Let the tasks of a process that we killed wait again, uncounted; those that would not end, with a verdict.
 
         Returns:

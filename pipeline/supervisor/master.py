@@ -31,7 +31,7 @@ from pipeline.supervisor.signals import REQUESTS, STOP, Signals
 from pipeline.supervisor.teller import Teller
 
 if TYPE_CHECKING:
-    from pipeline.broker.board import Entry
+    from pipeline.broker.running import PlacedRun
     from pipeline.settings import Settings
 
 #: The longest the master sleeps; signals and reports wake it earlier.
@@ -242,7 +242,7 @@ class Master:
             log.warning("worker.cancel_forced", pid=child.process.pid, runs=cancelled)
         self._settle(child, overdue)
 
-    def _settle(self, child: _Child, overdue: Iterable[Entry] = ()) -> None:
+    def _settle(self, child: _Child, overdue: Iterable[PlacedRun] = ()) -> None:
         """Let what a process held wait again that was killed by us: that is no loss."""
         child.is_settled = child.board.worker_id > 0 and self._ledger.end_killed(child.board.worker_id, overdue)
 

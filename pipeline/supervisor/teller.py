@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
+from pipeline.broker import running
 from pipeline.db.connection import connect
 from pipeline.db.statements import load
 from pipeline.errors import PipelineError
@@ -23,12 +24,11 @@ from pipeline.store import workers
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-    from pipeline.broker.board import Board, Entry
+    from pipeline.broker.board import Board
+    from pipeline.broker.running import PlacedRun
     from pipeline.settings import Settings
 
 _LOOK_SECONDS = 0.5
-#: Runs that have not been going on as long are not told: most end by then, and cost no statement.
-_SHORTEST_SECONDS = 0.5
 #: How soon to try again after the database was away.
 _RETRY_SECONDS = 5.0
 #: How long its last statement may take when the master ends.
@@ -45,7 +45,7 @@ class Teller(threading.Thread):
         self._url = url
         self._sql = load(settings.schema_name)
         self._is_over = threading.Event()
-        self._shown: Mapping[int, Sequence[Entry]] = {}
+        self._shown: Mapping[int, Sequence[PlacedRun]] = {}
         self._told: dict[int, frozenset[tuple[int, int]]] = {}
         self._connection: Connection | None = None
         self._is_cut_off = False
@@ -75,13 +75,10 @@ class Teller(threading.Thread):
 
     def _tell(self) -> None:
         now = time.monotonic()
-        shown = {
-            worker_id: [entry for entry in entries if entry.started_at <= now - _SHORTEST_SECONDS]
-            for worker_id, entries in self._shown.items()
-        }
-        runs = {worker_id: frozenset((each.id, each.run) for each in entries) for worker_id, entries in shown.items()}
+        shown = {worker_id: running.lasting(entries, now) for worker_id, entries in self._shown.items()}
+        runs = {worker_id: running.identities(entries) for worker_id, entries in shown.items()}
         news = {
-            worker_id: {entry.id: max(now - entry.started_at, 0.0) for entry in shown[worker_id]}
+            worker_id: running.as_told(shown[worker_id], now)
             for worker_id in runs
             if runs[worker_id] != self._told.get(worker_id, frozenset())
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextvars import Context
 from queue import Empty
 from types import SimpleNamespace, TracebackType
@@ -13,6 +12,7 @@ from pipeline.broker.inline import process
 from pipeline.broker.outcome import Conclusion
 from pipeline.broker.run_queue import RunQueue
 from pipeline.errors import ConfigurationError
+from pipeline.progress import as_json
 from pipeline.store import tasks
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.broker.consumer import TaskProxy
+    from pipeline.progress import Progress
 
 
 class Bench:
@@ -73,11 +74,10 @@ class Bench:
         self._hub.concluded.clear()
         return concluded
 
-    def report(self, task_id: str, percent: int, note: str) -> None:
+    def report(self, task_id: str, run: int, progress: Progress) -> None:
         """Write a task's progress at once."""
-        report = json.dumps([{"t": task_id, "p": percent, "n": note}])
         with self._broker.pool.connection() as connection, connection.cursor() as cursor:
-            tasks.report_progress(self._broker.sql, cursor, report)
+            tasks.report_progress(self._broker.sql, cursor, as_json([(task_id, run, progress)]))
 
 
 class _SteppedHub(Hub):

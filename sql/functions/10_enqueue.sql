@@ -73,7 +73,8 @@ $$;
 -- Two senders of one id come one after the other at the row of ready that both would insert. The second one waits there
 -- for the end of the first, finds the row taken, and looks again.
 CREATE OR REPLACE FUNCTION revisit_task(
-    p_message_id uuid, p_lane int, p_actor text, p_delay_ms bigint, p_payload json, p_keys jsonb, p_mode "char", p_since_ms float8
+    p_message_id uuid, p_lane int, p_actor text, p_delay_ms bigint, p_payload json, p_keys jsonb, p_labels jsonb, p_mode "char",
+    p_since_ms float8
 ) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -120,6 +121,9 @@ BEGIN
          WHERE id = v_id AND (payload::text, lane_id, actor, keys) IS DISTINCT FROM (p_payload::text, p_lane, p_actor, p_keys);
         UPDATE task_carry SET payload = p_payload, lane_id = p_lane, actor = p_actor, keys = p_keys
          WHERE id = v_id AND (payload::text, lane_id, actor, keys) IS DISTINCT FROM (p_payload::text, p_lane, p_actor, p_keys);
+        PERFORM relabel_task(v_id, p_labels)
+           FROM (SELECT id, labels FROM task UNION ALL SELECT id, labels FROM task_carry) t
+          WHERE t.id = v_id AND t.labels IS DISTINCT FROM p_labels;
         INSERT INTO ready (lane_id, eta, id, run)
         VALUES (p_lane, clock_timestamp() + coalesce(p_delay_ms, 0) * interval '1 ms', v_id, v_run)
         ON CONFLICT (id) DO NOTHING;
@@ -154,12 +158,13 @@ $$;
 -- Enqueue one message: one round trip, on the caller's connection and in its transaction if there is one.
 -- p_keys: what the message asks for beyond its place in a lane, or NULL:
 --   {"unique_key": …, "idempotency_key": …, "window_ms": …, "on_conflict": "skip" | "replace" | "error"}
+-- p_labels: by what people find the task, or NULL (16_label.sql). p_parent: the task that sends it, if one does.
 -- Returns the id of the message that stands for it now: its own, or that of the task that has its key.
 -- Raises PQ001 if the lane was never made (see ensure_lane_v1), PQ003 as above.
 CREATE OR REPLACE FUNCTION enqueue_v1(
     p_message_id uuid, p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_payload json,
     p_mode "char", p_since_ms float8, p_notify boolean, p_parent bigint DEFAULT NULL, p_origin "char" DEFAULT 's',
-    p_keys jsonb DEFAULT NULL
+    p_keys jsonb DEFAULT NULL, p_labels jsonb DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
@@ -177,23 +182,26 @@ BEGIN
     END IF;
     -- What a replay finds made need not ask whose the keys are: they were its own.
     IF p_keys IS NOT NULL AND has_keys(p_keys) AND NOT (p_mode = 'r' AND was_made(p_message_id, p_since_ms)) THEN
-        v_standing := give_way(p_message_id, v_lane, p_actor, p_delay_ms, p_payload, p_keys, p_mode);
+        v_standing := give_way(p_message_id, v_lane, p_actor, p_delay_ms, p_payload, p_keys, p_labels, p_mode);
         IF v_standing IS NOT NULL THEN
             RETURN v_standing;
         END IF;
         v_has_keys := true;
     END IF;
     IF p_mode <> 'n' THEN
-        v_id := revisit_task(p_message_id, v_lane, p_actor, p_delay_ms, p_payload, p_keys, p_mode, p_since_ms);
+        v_id := revisit_task(p_message_id, v_lane, p_actor, p_delay_ms, p_payload, p_keys, p_labels, p_mode, p_since_ms);
     END IF;
     WHILE v_id IS NULL LOOP
         v_id := next_task_id(v_now);
         -- Whoever inserts a message id that another transaction is inserting waits for its end, and takes its task for
         -- ours: as if it had come after us and replaced what we sent. So a replay waits for the original, too.
-        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload, keys)
-        VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload, p_keys)
+        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload, keys, labels)
+        VALUES (v_id, p_message_id, v_lane, p_actor, v_eta, v_now, p_parent, p_origin, p_payload, p_keys, p_labels)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
+            IF p_labels ? 'tags' THEN
+                PERFORM write_tags(v_id, p_labels);
+            END IF;
             IF p_keys IS NULL THEN
                 INSERT INTO ready (lane_id, eta, id, run) VALUES (v_lane, v_eta, v_id, 1);
             ELSE
@@ -214,7 +222,7 @@ END $$;
 
 -- Enqueue many messages in one statement: all or none.
 -- p_tasks: [{"m": message id, "q": queue, "p": priority, "a": actor, "d": delay in ms or null, "b": payload,
---            "k": keys as in enqueue_v1, if it has any}, …]
+--            "k": keys and "l": labels as in enqueue_v1, if it has any, "f": the task that sends it, if not p_parent}, …]
 -- added: how many were inserted (known ids are dealt with by mode and not counted). standing: {message id: id of the
 -- message that stands for it} where that is another one, or NULL.
 CREATE OR REPLACE FUNCTION enqueue_many_v1(
@@ -244,11 +252,12 @@ BEGIN
         -- One by one, and in the order of their keys, so that two batches never wait for each other in a circle.
         FOR v_row IN
             SELECT x.* FROM ROWS FROM (json_to_recordset(p_tasks)
-                   AS (m uuid, q text, p int, a text, d bigint, b json, k jsonb)) WITH ORDINALITY AS x(m, q, p, a, d, b, k, i)
+                   AS (m uuid, q text, p int, a text, d bigint, b json, k jsonb, l jsonb, f bigint))
+                   WITH ORDINALITY AS x(m, q, p, a, d, b, k, l, f, i)
              WHERE has_keys(x.k) ORDER BY (SELECT min(r.key) FROM key_rows(x.k) r), x.i
         LOOP
             v_standing := enqueue_v1(v_row.m, v_row.q, v_row.p, v_row.a, v_row.d, v_row.b, p_mode, p_since_ms, false,
-                                     p_parent, p_origin, v_row.k);
+                                     coalesce(v_row.f, p_parent), p_origin, v_row.k, v_row.l);
             v_done := v_done || v_row.m;
             IF v_standing = v_row.m THEN
                 added := added + 1;
@@ -263,32 +272,36 @@ BEGIN
     END IF;
     IF p_mode <> 'n' THEN
         FOR v_row IN
-            SELECT x.m, l.lane_id, x.a, x.d, x.b, x.k
-              FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json, k jsonb)
+            SELECT x.m, l.lane_id, x.a, x.d, x.b, x.k, x.l
+              FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json, k jsonb, l jsonb)
               JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
              CROSS JOIN LATERAL (SELECT FROM task       WHERE message_id = x.m
                        UNION ALL SELECT FROM task_carry WHERE message_id = x.m LIMIT 1) known
              WHERE NOT has_keys(x.k)
              ORDER BY x.m
         LOOP
-            PERFORM revisit_task(v_row.m, v_row.lane_id, v_row.a, v_row.d, v_row.b, v_row.k, p_mode, p_since_ms);
+            PERFORM revisit_task(v_row.m, v_row.lane_id, v_row.a, v_row.d, v_row.b, v_row.k, v_row.l, p_mode, p_since_ms);
             v_known := v_known || v_row.m;
         END LOOP;
     END IF;
     v_left := json_array_length(p_tasks) - cardinality(v_known);
     WHILE v_left > 0 LOOP
         WITH made AS (
-            INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload, keys)
+            INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload, keys, labels)
             SELECT next_task_id(x.now), x.m, l.lane_id, x.a, x.now + coalesce(x.d, 0) * interval '1 ms', x.now,
-                   p_parent, p_origin, x.b, x.k
+                   coalesce(x.f, p_parent), p_origin, x.b, x.k, x.l
               FROM (SELECT *, clock_timestamp() AS now
-                      FROM json_to_recordset(p_tasks) AS x(m uuid, q text, p int, a text, d bigint, b json, k jsonb)) x
+                      FROM json_to_recordset(p_tasks)
+                           AS x(m uuid, q text, p int, a text, d bigint, b json, k jsonb, l jsonb, f bigint)) x
               JOIN lane l ON l.queue = x.q AND l.priority = x.p AND l.shard = 0
              WHERE cardinality(v_known) = 0 OR x.m <> ALL (v_known)
             ON CONFLICT DO NOTHING  -- as in enqueue_v1
-            RETURNING id, lane_id, eta, keys
+            RETURNING id, lane_id, eta, keys, labels
         ), waiting AS (
             INSERT INTO ready (lane_id, eta, id, run) SELECT lane_id, eta, id, 1 FROM made WHERE keys IS NULL
+        ), tagged AS (
+            INSERT INTO task_tag (task_id, tag)
+            SELECT m.id, t.tag FROM made m, jsonb_array_elements_text(m.labels->'tags') AS t(tag) WHERE m.labels ? 'tags'
         )
         SELECT count(*), array_agg(id) FILTER (WHERE keys IS NOT NULL) INTO v_added, v_keyed FROM made;
         IF v_keyed IS NOT NULL THEN
@@ -306,11 +319,13 @@ BEGIN
     END IF;
 END $$;
 
--- Enqueue many new messages of one actor without keys, all or none. p_message_ids: parted by commas, made just now by the
--- caller; p_payloads: JSON, one per line. An id that is known is an error (23505): nobody looks. Lines, since PostgreSQL
--- reads them at half the cost of a JSON array around them.
+-- Enqueue many new messages of one actor and one parent without keys, all or none. p_message_ids: parted by commas, made just
+-- now by the caller; p_payloads: JSON, one per line; p_labels: the same, empty where there are none, or NULL if nobody has any.
+-- An id that is known is an error (23505): nobody looks. Lines, since PostgreSQL reads them at half the cost of a JSON array
+-- around them.
 CREATE OR REPLACE FUNCTION enqueue_alike_v1(
-    p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_message_ids text, p_payloads text, p_notify boolean
+    p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_message_ids text, p_payloads text, p_labels text,
+    p_parent bigint, p_notify boolean
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
@@ -318,12 +333,17 @@ DECLARE
     v_delay interval := coalesce(p_delay_ms, 0) * interval '1 ms';
 BEGIN
     WITH made AS (
-        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, origin, payload)
-        SELECT next_task_id(x.now), x.m, v_lane, p_actor, x.now + v_delay, x.now, 's', x.b
+        INSERT INTO task (id, message_id, lane_id, actor, eta, created_at, parent, origin, payload, labels)
+        SELECT next_task_id(x.now), x.m, v_lane, p_actor, x.now + v_delay, x.now, p_parent, 's', x.b, x.l
           FROM (SELECT *, clock_timestamp() AS now
                   FROM ROWS FROM (unnest(string_to_array(p_message_ids, ',')::uuid[]),
-                                  unnest(string_to_array(p_payloads, E'\n')::json[])) AS u(m, b)) x
-        RETURNING id, eta
+                                  unnest(string_to_array(p_payloads, E'\n')::json[]),
+                                  unnest(string_to_array(p_labels, E'\n', '')::jsonb[])) AS u(m, b, l)) x
+        RETURNING id, eta, labels
+    ), tagged AS (
+        INSERT INTO task_tag (task_id, tag)
+        SELECT m.id, t.tag FROM made m, jsonb_array_elements_text(m.labels->'tags') AS t(tag)
+         WHERE p_labels IS NOT NULL AND m.labels ? 'tags'
     )
     INSERT INTO ready (lane_id, eta, id, run) SELECT v_lane, eta, id, 1 FROM made;
     IF p_notify THEN
@@ -333,7 +353,8 @@ END $$;
 
 -- Enqueue from SQL: psql, a trigger or another language. In the caller's transaction, never notifying.
 -- The queue and the priority default to what a worker announced for the actor; an unknown queue is an error.
--- Returns the task's id, or that of the task that has its key: options => '{"unique_key": "…"}'.
+-- Returns the task's id, or that of the task that has its key: options => '{"unique_key": "…"}'. Labels stand there, too:
+-- options => '{"entity": "invoice:4711"}'.
 --   SELECT pipeline.enqueue('process_order', '[42]');
 CREATE OR REPLACE FUNCTION enqueue(
     actor text, args json DEFAULT '[]', kwargs json DEFAULT '{}', queue text DEFAULT NULL,
@@ -347,6 +368,7 @@ DECLARE
     v_priority int := priority;
     v_message_id uuid := gen_random_uuid();
     v_keys jsonb := keys_of(options);
+    v_labels jsonb := labels_of(options);
 BEGIN
     SELECT a.queue, a.priority INTO v_known FROM actor a WHERE a.name = actor;
     v_queue := coalesce(v_queue, v_known.queue);
@@ -371,5 +393,5 @@ BEGIN
         v_message_id, v_queue, v_priority, actor, (extract(epoch FROM delay) * 1000)::bigint,
         json_build_object('args', args, 'kwargs', kwargs, 'options', options,
                           'message_timestamp', (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-        'n', NULL, false, NULL, 'q', v_keys);
+        'n', NULL, false, NULL, 'q', v_keys, v_labels);
 END $$;

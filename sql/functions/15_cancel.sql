@@ -52,6 +52,9 @@ BEGIN
          WHERE c.message_id = ANY (ARRAY(SELECT r.message_id FROM unnest(v_done) AS u(id), requested_cancel(u.id) r))
          FOR UPDATE SKIP LOCKED));
     PERFORM let_go(v_done, v_done, false);
+    IF p_started IS NULL THEN  -- else the worker counts them, by what it concluded them with
+        PERFORM count_aside(v_done);
+    END IF;
     RETURN v_done;
 END $$;
 
@@ -89,6 +92,7 @@ BEGIN
         VALUES (v_id, v_run, coalesce((SELECT max(attempt) FROM attempt WHERE task_id = v_id), 0), 'c', clock_timestamp(),
                 json_build_object('type', 'Cancelled', 'message', p_reason, 'who', p_who));
         PERFORM let_go(ARRAY[v_id], ARRAY[v_id], false);
+        PERFORM count_aside(ARRAY[v_id]);
         v_was := CASE WHEN v_eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END;
         v_state := 'cancelled';
         v_action := 'cancel';
@@ -247,6 +251,7 @@ BEGIN
     SELECT coalesce(array_agg(task_id), '{}') INTO v_ids FROM cancelled;
     waiting := cardinality(v_ids);
     PERFORM let_go(v_ids, v_ids, false);
+    PERFORM count_aside(v_ids);
     -- What was claimed while the others were waited for runs now.
     SELECT count(request_cancel(m.message_id, p_who, p_reason, p_force_after_ms)) INTO running
       FROM (SELECT message_id FROM matching_tasks(p_queue, p_actor, p_state, p_older_ms) a

@@ -116,7 +116,7 @@ END $$;
 -- that one has a key, and what waits of it was replaced if p_keys says so. Raises 23505 if a follow-up says "error", for
 -- that is a class which fails one outcome and not the batch.
 CREATE OR REPLACE FUNCTION give_way(
-    p_message_id uuid, p_lane int, p_actor text, p_delay_ms bigint, p_payload json, p_keys jsonb, p_mode "char"
+    p_message_id uuid, p_lane int, p_actor text, p_delay_ms bigint, p_payload json, p_keys jsonb, p_labels jsonb, p_mode "char"
 ) RETURNS uuid
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -134,7 +134,7 @@ BEGIN
     IF p_keys->>'on_conflict' = 'error' AND p_mode IN ('f', 'n') THEN
         PERFORM refuse_duplicate(v_held.held_key, v_held.holder, CASE p_mode WHEN 'f' THEN '23505' ELSE 'PQ011' END);
     ELSIF p_keys->>'on_conflict' = 'replace' THEN
-        v_id := revisit_task(v_held.holder, p_lane, p_actor, p_delay_ms, p_payload, p_keys, 'w', NULL);
+        v_id := revisit_task(v_held.holder, p_lane, p_actor, p_delay_ms, p_payload, p_keys, p_labels, 'w', NULL);
         IF v_id IS NOT NULL THEN
             PERFORM take_keys(p_keys, v_held.holder);
             PERFORM own_keys(p_keys, v_id);

@@ -3,11 +3,11 @@
 -- transaction: a bare UPDATE of these columns would not be seen by an exchange's FOR KEY SHARE.
 
 CREATE OR REPLACE FUNCTION register_worker_v1(
-    p_host text, p_pid int, p_threads int, p_queues text[], p_backends text[], p_crashes int DEFAULT 0
+    p_host text, p_pid int, p_threads int, p_queues text[], p_backends text[], p_crashes int DEFAULT 0, p_beat_seconds float8 DEFAULT 5
 ) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    INSERT INTO worker (host, pid, threads, queues, backends, crashes)
-    VALUES (p_host, p_pid, p_threads, p_queues, p_backends, p_crashes) RETURNING worker_id
+    INSERT INTO worker (host, pid, threads, queues, backends, crashes, beat_seconds)
+    VALUES (p_host, p_pid, p_threads, p_queues, p_backends, p_crashes, p_beat_seconds) RETURNING worker_id
 $$;
 
 -- 'pid@start' of the database session that asks: a pid alone would be reused.
@@ -24,16 +24,19 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
      WHERE worker_id = p_worker AND state = 'a' AND p_backend <> ALL (backends)
 $$;
 
--- Tell that the worker lives, and what has begun in it how many seconds ago; NULL where its master tells that.
+-- Tell that the worker lives, and what runs in it, since how many seconds and in which threads; NULL where its master tells that.
 -- NULL: it was declared dead, or stopped. 'draining': somebody wants it to claim nothing more and to end. Else 'alive'.
-CREATE OR REPLACE FUNCTION beat_v1(p_worker bigint, p_running bigint[], p_seconds float8[], p_queues text[]) RETURNS text
+CREATE OR REPLACE FUNCTION beat_v1(
+    p_worker bigint, p_running bigint[], p_seconds float8[], p_queues text[], p_threads int[] DEFAULT '{}'
+) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_told text;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE worker SET beat = beat + 1, beat_at = clock_timestamp(), queues = p_queues, running = coalesce(p_running, running),
-                      running_since = CASE WHEN p_running IS NULL THEN running_since ELSE ago(p_seconds) END
+                      running_since = CASE WHEN p_running IS NULL THEN running_since ELSE ago(p_seconds) END,
+                      running_threads = CASE WHEN p_running IS NULL THEN running_threads ELSE p_threads END
      WHERE worker_id = p_worker AND state = 'a'
     RETURNING CASE WHEN drain_at IS NULL THEN 'alive' ELSE 'draining' END INTO v_told;
     RETURN v_told;
@@ -53,7 +56,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
                AND w.beat_at > clock_timestamp() - p_fresh_ms * interval '1 ms') o
 $$;
 
--- Tell what runs in several workers, as their master sees it: [{"worker": …, "ids": […], "seconds": […]}, …]
+-- Tell what runs in several workers: [{"worker": …, "ids": […], "seconds": […], "threads": […]}, …]
 CREATE OR REPLACE FUNCTION tell_running_v1(p_runs json) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 BEGIN
@@ -61,8 +64,8 @@ BEGIN
     -- In order: two who lock several workers must not wait for each other in a circle.
     PERFORM FROM worker WHERE worker_id IN (SELECT x.worker FROM json_to_recordset(p_runs) AS x(worker bigint)) AND state = 'a'
       ORDER BY worker_id FOR NO KEY UPDATE;
-    UPDATE worker w SET running = x.ids, running_since = ago(x.seconds)
-      FROM json_to_recordset(p_runs) AS x(worker bigint, ids bigint[], seconds float8[])
+    UPDATE worker w SET running = x.ids, running_since = ago(x.seconds), running_threads = coalesce(x.threads, '{}')
+      FROM json_to_recordset(p_runs) AS x(worker bigint, ids bigint[], seconds float8[], threads int[])
      WHERE w.worker_id = x.worker AND w.state = 'a';
 END $$;
 
@@ -105,6 +108,7 @@ BEGIN
     )
     SELECT array_agg(id) INTO v_ids FROM waiting;
     PERFORM let_go(v_ids, '{}', true);
+    PERFORM count_aside(v_ids);
     RETURN coalesce(cardinality(v_ids), 0);
 END $$;
 
@@ -136,7 +140,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}', running_since = '{}', running_threads = '{}' WHERE worker_id = p_worker;
     RETURN return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
 END $$;
 
@@ -153,7 +157,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    UPDATE worker SET state = 's', ended_at = clock_timestamp(), running = '{}', running_since = '{}', running_threads = '{}' WHERE worker_id = p_worker;
     -- A step that is about to commit holds its checkpoint, so that the next run sees its cursor.
     PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
     PERFORM cancel_claimed(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
@@ -178,6 +182,7 @@ BEGIN
         SELECT h.lane, j.next_eta, h.id, h.run + 1 FROM judged j JOIN held h ON (h.id, h.run) = (j.task_id, j.run)
     )
     SELECT array_agg(task_id) INTO v_judged FROM judged;
+    PERFORM count_aside(v_judged);
     PERFORM return_claims(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
     PERFORM let_go(v_judged, '{}', false);
     PERFORM pg_notify(current_schema(), '');
@@ -219,7 +224,7 @@ BEGIN
     IF NOT FOUND AND EXISTS (SELECT FROM worker WHERE worker_id = p_worker) THEN
         RETURN NULL;
     END IF;
-    UPDATE worker SET state = 'd', ended_at = clock_timestamp(), running = '{}' WHERE worker_id = p_worker;
+    UPDATE worker SET state = 'd', ended_at = clock_timestamp(), running = '{}', running_since = '{}', running_threads = '{}' WHERE worker_id = p_worker;
     -- A step that is about to commit holds its checkpoint: wait for it (100 ms), so that the next run sees its cursor.
     PERFORM FROM checkpoint WHERE task_id IN (SELECT unnest(ids) FROM claim WHERE worker_id = p_worker) FOR UPDATE;
     PERFORM cancel_claimed(p_worker, ARRAY(SELECT claim_id FROM claim WHERE worker_id = p_worker));
@@ -253,6 +258,7 @@ BEGIN
       INTO v_ended, v_poison, v_lost
       FROM (SELECT *, true AS is_lost FROM lost UNION ALL SELECT *, false FROM untouched) e;
     PERFORM let_go(v_ended, v_poison, true);
+    PERFORM count_aside(v_ended);
     RETURN v_lost;
 END $$;
 

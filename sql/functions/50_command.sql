@@ -36,6 +36,7 @@ BEGIN
     SELECT coalesce(array_agg(task_id), '{}') INTO v_ids FROM cancelled;
     PERFORM note('flush', p_who, p_reason, p_source, NULL, jsonb_build_object('cancelled', cardinality(v_ids)), p_queue => p_queue);
     PERFORM let_go(v_ids, v_ids, false);
+    PERFORM count_aside(v_ids);
     RETURN cardinality(v_ids);
 END $$;
 
@@ -98,22 +99,46 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
     INSERT INTO task_group (group_id, remaining, message_ids) VALUES (p_group, p_size, p_message_ids) ON CONFLICT DO NOTHING
 $$;
 
--- Write the latest progress of many tasks: [{"t": message id, "p": percent, "n": note}, …].
--- Not waited for on disk: a crash may lose the last second of progress, never a task.
+-- Write the latest progress of many runs: [{"t": message id, "r": run, "p": percent, "d": done, "m": of how many, "s": step,
+-- "n": note}, …]; run 0 is the one that goes on, or comes next. A later run starts anew. Within one nothing goes back: a report
+-- of the same step that tells less is ignored, and the percentage never falls.
+-- Not waited for on disk: a crash may lose the last second of progress, never a task. Returns how many of the tasks are known.
 CREATE OR REPLACE FUNCTION report_progress_v1(p_reports json) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
-    v_count bigint;
+    v_known bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO progress (task_id, percent, note, reported_at)
-    SELECT DISTINCT ON (f.id) f.id, x.p, x.n, clock_timestamp()
-      FROM json_to_recordset(p_reports) AS x(t uuid, p smallint, n text), LATERAL (SELECT find_task(x.t) AS id) f
-     WHERE f.id IS NOT NULL
-     ORDER BY f.id
-    ON CONFLICT (task_id) DO UPDATE SET percent = excluded.percent, note = excluded.note, reported_at = excluded.reported_at;
-    GET DIAGNOSTICS v_count = ROW_COUNT;
-    RETURN v_count;
+    WITH told AS (
+        SELECT f.id, x.p, x.d, x.m, x.s, coalesce(x.n, '') AS n,
+               CASE WHEN x.r > 0 THEN x.r ELSE 1 + coalesce((SELECT max(a.run) FROM attempt a WHERE a.task_id = f.id), 0) END AS run
+          FROM json_to_recordset(p_reports) AS x(t uuid, r int, p smallint, d bigint, m bigint, s text, n text),
+               LATERAL (SELECT find_task(x.t) AS id) f
+         WHERE f.id IS NOT NULL
+    ), written AS (
+        -- In order: two who report the same tasks must not wait for each other in a circle.
+        INSERT INTO progress AS old (task_id, run, percent, done, total, step, note, reported_at, began_at, began_percent)
+        SELECT DISTINCT ON (id) id, run, p, d, m, s, n, clock_timestamp(), clock_timestamp(), p
+          FROM told ORDER BY id, run DESC, p DESC
+        ON CONFLICT (task_id) DO UPDATE
+           SET (run, percent, done, total, step, note, reported_at, began_at, began_percent) = (
+               SELECT excluded.run,
+                      CASE WHEN is_anew THEN excluded.percent ELSE greatest(old.percent, excluded.percent) END,
+                      CASE WHEN is_anew OR is_step THEN excluded.done  ELSE coalesce(excluded.done,  old.done)  END,
+                      CASE WHEN is_anew OR is_step THEN excluded.total ELSE coalesce(excluded.total, old.total) END,
+                      CASE WHEN is_anew OR is_step THEN excluded.step  ELSE old.step END,
+                      excluded.note, excluded.reported_at,
+                      CASE WHEN is_anew THEN excluded.began_at      ELSE old.began_at END,
+                      CASE WHEN is_anew THEN excluded.began_percent ELSE old.began_percent END
+                 FROM (SELECT excluded.run > old.run AS is_anew, coalesce(excluded.step, old.step) IS DISTINCT FROM old.step AS is_step) x)
+         WHERE excluded.run > old.run
+            OR excluded.run = old.run
+               AND (coalesce(excluded.step, old.step) IS DISTINCT FROM old.step
+                    OR CASE WHEN excluded.done IS NOT NULL AND old.done IS NOT NULL THEN excluded.done >= old.done
+                            ELSE excluded.percent >= old.percent END)
+    )
+    SELECT count(DISTINCT id) INTO v_known FROM told;
+    RETURN v_known;
 END $$;
 
 -- Take over the checkpoint of a task for this run and read its cursor (NULL at first).

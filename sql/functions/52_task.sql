@@ -125,9 +125,9 @@ END $$;
 
 -- What a task was enqueued with, for whoever wants to make another one of it. No row for an unknown id.
 CREATE OR REPLACE FUNCTION read_task_v1(p_message_id uuid)
-RETURNS TABLE (queue text, priority int, actor text, payload text, keys text, is_gated boolean)
+RETURNS TABLE (queue text, priority int, actor text, payload text, keys text, labels text, is_gated boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    SELECT l.queue, l.priority::int, t.actor, t.payload::text, t.keys::text, q.is_gated
+    SELECT l.queue, l.priority::int, t.actor, t.payload::text, t.keys::text, t.labels::text, q.is_gated
       FROM (SELECT * FROM task UNION ALL SELECT * FROM task_carry) t JOIN lane l USING (lane_id) JOIN queue q USING (queue_id)
      WHERE t.id = find_task(p_message_id)
 $$;
@@ -136,14 +136,15 @@ $$;
 -- and p_keys says "error".
 CREATE OR REPLACE FUNCTION clone_v1(
     p_parent uuid, p_message_id uuid, p_queue text, p_priority int, p_actor text, p_delay_ms bigint, p_payload json,
-    p_keys jsonb, p_who text, p_reason text, p_source text DEFAULT 'sql'
+    p_keys jsonb, p_labels jsonb, p_who text, p_reason text, p_source text DEFAULT 'sql'
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
     v_parent   bigint := find_task(p_parent);
     v_standing uuid;
 BEGIN
-    v_standing := enqueue_v1(p_message_id, p_queue, p_priority, p_actor, p_delay_ms, p_payload, 'n', NULL, false, v_parent, 's', p_keys);
+    v_standing := enqueue_v1(p_message_id, p_queue, p_priority, p_actor, p_delay_ms, p_payload, 'n', NULL, false, v_parent, 's',
+                             p_keys, p_labels);
     PERFORM note('clone', p_who, p_reason, p_source, NULL, jsonb_build_object('clone', v_standing), v_parent);
     IF v_standing = p_message_id THEN
         PERFORM note('enqueue', p_who, format('a clone of %s', p_parent), p_source, NULL,

@@ -104,7 +104,8 @@ BEGIN
             CONTINUE;
         ELSE
             PERFORM enqueue_v1(v_row.message_id, v_task.queue, v_task.priority, v_task.actor, v_task.delay_ms,
-                               v_task.payload, 'u', NULL, false, NULL, 'x');
+                               v_task.payload, 'u', NULL, false, NULL, 'x',
+                               p_labels => labels_of(v_task.payload->'options', true));
             adopted := adopted + 1;
         END IF;
         v_gone := v_gone || v_row.message_id;

@@ -13,8 +13,8 @@ BEGIN
         RETURN;
     END IF;
     FOR v_kind IN SELECT * FROM (VALUES
-        -- The claims of a worker that ended were given back in the same transaction.
-        ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $1 - interval '1 day' $c$),
+        -- The claims of a worker that ended were given back in the same transaction. Attempts name it until their week is dropped.
+        ('worker',         'worker_id',   $c$ state <> 'a' AND ended_at < $2 - interval '7 days' $c$),
         ('kept_result',    'message_id',  $c$ result_until < $1 $c$),
         ('rate_limit',     'key',         $c$ expires_at < $1 $c$),
         ('gate',           'gate',        $c$ paused_at IS NULL AND max_running IS NULL AND coalesce(next_at, '-infinity') < $1 - interval '1 hour' $c$),
@@ -24,6 +24,7 @@ BEGIN
         -- All members of a group that old have ended, unless one of them is carried.
         ('task_group',     'group_id',    $c$ created_at < $2 AND (remaining = 0 OR NOT EXISTS (
             SELECT FROM task_carry c WHERE c.payload->'options'->>'group_completion_uuid' = group_id::text)) $c$),
+        ('stat_minute',    'ctid',        $c$ minute < $2 $c$),
         ('audit',          'audit_id',    $c$ at < $2 $c$),
         ('inbox_rejected', 'rejected_id', $c$ rejected_at < $2 $c$),
         ('group_member',   'ctid',        $c$ task_id < $3 AND NOT EXISTS (

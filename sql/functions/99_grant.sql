@@ -3,7 +3,7 @@
 --
 --   pipeline_producer  enqueue, cancel, get a result by its id, rate limits. Reads no payload and claims nothing
 --   pipeline_worker    all that a worker does. Trusted: it reads every payload it runs, and every view
---   pipeline_reader    the views without what people put into tasks or got out of them: arguments, results, error texts
+--   pipeline_reader    the views without what people put into tasks or got out of them: arguments, results, error texts, log lines
 --   pipeline_operator  all tables and views, the commands of operators, and all that a producer may
 --
 -- sql/roles.sql makes the roles and lets them into one schema; only those that were let in get anything here.
@@ -24,9 +24,9 @@ BEGIN
                                   || '|add_rate|count_rate|sum_rate|tell_rate|was_told)_v\d+)$'),
             ('pipeline_operator', '^(enqueue|(enqueue|enqueue_many|enqueue_alike|ensure_lane|create_group|cancel|cancel_many|composition|cancel_where'
                                   || '|snooze|reschedule|reprioritise|move_task|retry_now|read_task|clone'
-                                  || '|result|results|flush|(pause|resume|limit|weigh)_(queue|gate)|drain_workers|pending|find_task|adopt_consumed|repair_ready)_v\d+)$'),
-            ('pipeline_reader',   '^find_task_v\d+$'),
-            ('pipeline_worker',   '^(enqueue|.*_v\d+)$')
+                                  || '|result|results|flush|(pause|resume|limit|weigh)_(queue|gate)|drain_workers|pending|find_task|adopt_consumed|repair_ready)_v\d+|find_tasks|histogram_(bounds|quantile))$'),
+            ('pipeline_reader',   '^(find_task_v\d+|find_tasks|histogram_(bounds|quantile))$'),
+            ('pipeline_worker',   '^(enqueue|find_tasks|.*_v\d+|histogram_(bounds|quantile))$')
         ), relation AS (
             SELECT oid, relname, relkind FROM pg_class
              WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind IN ('r', 'p', 'v')
@@ -43,7 +43,7 @@ BEGIN
         SELECT format('GRANT SELECT (%s) ON %s TO %I', string_agg(quote_ident(attname), ', '), relation.oid::regclass, role.name)
           FROM role, relation JOIN pg_attribute ON attrelid = relation.oid AND attnum > 0
          WHERE role.name = 'pipeline_reader' AND relkind = 'v'
-           AND attname NOT IN ('args', 'kwargs', 'options', 'payload', 'result', 'error', 'error_message', 'traceback', 'note', 'detail')
+           AND attname NOT IN ('args', 'kwargs', 'options', 'payload', 'result', 'error', 'error_message', 'traceback', 'note', 'message', 'detail')
          GROUP BY relation.oid, role.name
     LOOP
         EXECUTE v_grant;

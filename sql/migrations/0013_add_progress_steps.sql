@@ -10,3 +10,6 @@ ALTER TABLE progress ADD COLUMN began_percent smallint    NOT NULL DEFAULT 0;
 -- In which thread of the worker each of its runs goes on, aligned with running; and how often it beats.
 ALTER TABLE worker ADD COLUMN running_threads int[] NOT NULL DEFAULT '{}';
 ALTER TABLE worker ADD COLUMN beat_seconds    real  NOT NULL DEFAULT 5;
+
+-- The few that are alive among all that ever were.
+CREATE INDEX worker_alive_idx ON worker (worker_id) WHERE state = 'a';

@@ -61,7 +61,8 @@ BEGIN
       FROM pg_views
      WHERE schemaname = :'schema';
     IF names IS NOT NULL THEN
-        EXECUTE 'DROP VIEW ' || names;
+        -- With the functions that return their rows, which are made together with them.
+        EXECUTE 'DROP VIEW ' || names || ' CASCADE';
     END IF;
 END
 $$;

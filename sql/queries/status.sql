@@ -1,57 +1,73 @@
 -- What people ask about tasks, queues and workers. Nothing here writes.
 
--- name: newest_tasks
--- Tasks in some states, newest first; those that are older than the task `after`, or all if that is none or unknown.
--- Found from what waits and runs now and from the newest outcomes, not by asking every task there ever was.
-SELECT task_id, actor, queue, state, attempt, progress, note, result, error, created_at, eta, started_at, finished_at, priority, args
-  FROM :"schema".task_status
- WHERE id = ANY (ARRAY(
-       (SELECT id FROM :"schema".waiting
-         WHERE id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807)
-           AND CASE WHEN eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END = ANY (%(states)s)
-         ORDER BY id DESC LIMIT %(limit)s)
-       UNION
-       (SELECT u.id FROM :"schema".claim c, unnest(c.ids, c.runs) AS u(id, run)
-         WHERE u.id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807) AND 'running' = ANY (%(states)s)
-           AND NOT EXISTS (SELECT FROM :"schema".attempt a WHERE a.task_id = u.id AND a.run = u.run)
-         ORDER BY u.id DESC LIMIT %(limit)s)
-       UNION
-       (SELECT a.task_id FROM :"schema".attempt a
-         WHERE a.task_id < coalesce(:"schema".find_task_v1(%(after)s), 9223372036854775807)
-           AND cardinality(%(outcomes)s::"char"[]) > 0 AND a.outcome = ANY (%(outcomes)s::"char"[])
-           AND NOT EXISTS (SELECT FROM :"schema".attempt b WHERE b.task_id = a.task_id AND b.run > a.run)
-           AND NOT EXISTS (SELECT FROM :"schema".waiting r WHERE r.id = a.task_id)
-         ORDER BY a.task_id DESC LIMIT %(limit)s)))
- ORDER BY id DESC LIMIT %(limit)s
+-- name: find_tasks
+-- The newest tasks that match all of what is given, newest first; those that are older than the task `before`.
+SELECT s.* FROM :"schema".tasks_v1(ARRAY(SELECT :"schema".find_tasks(
+       states => %(states)s::text[], actor => %(actor)s, queue => %(queue)s, tag => %(tag)s, entity => %(entity)s, tenant => %(tenant)s,
+       correlation_id => %(correlation_id)s, parent => %(parent)s, before => %(before)s, most => %(limit)s))) s
 
 -- name: started_tasks
--- What workers that are alive said at their last beat to be running, oldest first, each with its worker.
-SELECT w.worker_id,
-       s.task_id, s.actor, s.queue, s.state, s.attempt, s.progress, s.note, s.result, s.error, s.created_at, s.eta,
-       s.started_at, s.finished_at, s.priority, s.args
-  FROM :"schema".task_status s
-  JOIN :"schema".worker w ON w.state = 'a' AND s.id = ANY (w.running)
- WHERE s.id = ANY (ARRAY(SELECT unnest(running) FROM :"schema".worker WHERE state = 'a')) AND s.state = 'running'
- ORDER BY s.started_at LIMIT %(limit)s
+-- What runs, the oldest first: as is told of each worker, less what has ended since; and all that workers hold which were not
+-- heard of for a while, since it may run.
+WITH alive AS (
+    SELECT worker_id, beat_at, running, running_since, running_threads,
+           beat_at < clock_timestamp() - 3 * beat_seconds * interval '1 s' AS is_silent
+      FROM :"schema".worker WHERE state = 'a'
+), held AS (
+    SELECT w.worker_id, u.thread, u.id, c.runs[p.place] AS run, c.lanes[p.place] AS lane_id, u.since, w.is_silent, w.beat_at
+      FROM alive w
+     CROSS JOIN LATERAL unnest(w.running, w.running_since, w.running_threads) AS u(id, since, thread)
+      JOIN :"schema".claim c ON c.worker_id = w.worker_id AND u.id = ANY (c.ids)
+     CROSS JOIN LATERAL array_position(c.ids, u.id) AS p(place)
+     UNION ALL
+    SELECT w.worker_id, NULL, u.id, u.run, u.lane_id, c.claimed_at, w.is_silent, w.beat_at
+      FROM alive w
+      JOIN :"schema".claim c ON c.worker_id = w.worker_id
+     CROSS JOIN LATERAL unnest(c.ids, c.runs, c.lanes) AS u(id, run, lane_id)
+     WHERE w.is_silent AND u.id <> ALL (w.running)
+), running AS MATERIALIZED (
+    SELECT h.* FROM held h
+      -- LIMIT keeps the planner from reading all attempts there are: it has to ask for each run.
+      LEFT JOIN LATERAL (SELECT true AS is_over FROM :"schema".attempt a WHERE a.task_id = h.id AND a.run = h.run LIMIT 1) o ON true
+     WHERE o.is_over IS NULL
+     ORDER BY h.since LIMIT %(limit)s
+)
+SELECT r.worker_id, r.thread, t.message_id::text, t.actor, l.queue, l.priority::int, r.run,
+       coalesce((SELECT a.attempt FROM :"schema".attempt a WHERE a.task_id = r.id ORDER BY a.run DESC LIMIT 1), 0)::int,
+       coalesce(p.percent, 0)::int, coalesce(p.note, ''), p.step, r.since, CASE WHEN r.is_silent THEN r.beat_at END
+  FROM running r
+  JOIN :"schema".lane l ON l.lane_id = r.lane_id
+  JOIN (SELECT id, message_id, actor FROM :"schema".task
+         UNION ALL SELECT id, message_id, actor FROM :"schema".task_carry) t ON t.id = r.id
+  LEFT JOIN :"schema".progress p ON p.task_id = r.id AND p.run = r.run
+ ORDER BY r.since
 
 -- name: reserved_tasks
--- What workers have claimed and had not started at their last beat, oldest first, each with its worker.
-SELECT c.worker_id,
-       s.task_id, s.actor, s.queue, s.state, s.attempt, s.progress, s.note, s.result, s.error, s.created_at, s.eta,
-       s.started_at, s.finished_at, s.priority, s.args
-  FROM :"schema".task_status s
-  JOIN :"schema".claim c ON s.id = ANY (c.ids)
- WHERE s.id = ANY (ARRAY(
-       SELECT u.id FROM :"schema".claim c JOIN :"schema".worker w USING (worker_id), unnest(c.ids) AS u(id)
-        WHERE w.state = 'a' AND u.id <> ALL (w.running)))
-   AND s.state = 'running'
- ORDER BY s.started_at LIMIT %(limit)s
+-- What workers have claimed that are heard of, and, as is told of them, does not run; the oldest claims first.
+WITH reserved AS MATERIALIZED (
+    SELECT c.claim_id, c.worker_id, c.claimed_at, u.id, u.run, u.lane_id, u.place
+      FROM :"schema".claim c
+      JOIN :"schema".worker w ON w.worker_id = c.worker_id AND w.state = 'a'
+                             AND w.beat_at >= clock_timestamp() - 3 * w.beat_seconds * interval '1 s'
+     CROSS JOIN LATERAL unnest(c.ids, c.runs, c.lanes) WITH ORDINALITY AS u(id, run, lane_id, place)
+      LEFT JOIN LATERAL (SELECT true AS is_over FROM :"schema".attempt a WHERE a.task_id = u.id AND a.run = u.run LIMIT 1) o ON true
+     WHERE u.id <> ALL (w.running) AND o.is_over IS NULL
+     ORDER BY c.claim_id, u.place LIMIT %(limit)s
+)
+SELECT r.worker_id, NULL, t.message_id::text, t.actor, l.queue, l.priority::int, r.run,
+       coalesce((SELECT a.attempt FROM :"schema".attempt a WHERE a.task_id = r.id ORDER BY a.run DESC LIMIT 1), 0)::int,
+       0, '', NULL, r.claimed_at, NULL
+  FROM reserved r
+  JOIN :"schema".lane l ON l.lane_id = r.lane_id
+  JOIN (SELECT id, message_id, actor FROM :"schema".task
+         UNION ALL SELECT id, message_id, actor FROM :"schema".task_carry) t ON t.id = r.id
+ ORDER BY r.claim_id, r.place
 
 -- name: task_attempts
 -- How the runs of one task ended, in their order.
-SELECT run, attempt, outcome, worker_id, started_at, finished_at, next_eta,
-       CASE WHEN error IS NOT NULL THEN concat_ws(': ', error->>'type', nullif(error->>'message', '')) END
-  FROM :"schema".attempt WHERE task_id = :"schema".find_task_v1(%(task_id)s) ORDER BY run
+SELECT run, attempt, outcome, worker_id, host, pid, started_at, finished_at, next_eta, wait_seconds, run_seconds,
+       error_type, error_message, traceback
+  FROM :"schema".attempt_history WHERE task_id = %(task_id)s::uuid ORDER BY run
 
 -- name: queues
 -- What waits and runs in each queue now.

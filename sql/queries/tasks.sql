@@ -5,25 +5,26 @@ SELECT :"schema".ensure_lane_v1(%(queue)s, %(priority)s, %(is_gated)s)
 -- name: enqueue
 -- Enqueue one message on whatever transaction the cursor has; the id of the message that stands for it.
 SELECT :"schema".enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
-                            %(mode)s, %(since_ms)s, %(notify)s, p_keys => %(keys)s)::text
+                            %(mode)s, %(since_ms)s, %(notify)s, %(parent)s, p_keys => %(keys)s, p_labels => %(labels)s)::text
 
 -- name: prepare_enqueue
 -- Let this session parse and plan an enqueue once.
-PREPARE enqueue_v1 (uuid, text, int, text, bigint, json, "char", float8, boolean, jsonb) AS
-SELECT :"schema".enqueue_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, p_keys => $10)::text
+PREPARE enqueue_v1 (uuid, text, int, text, bigint, json, "char", float8, boolean, bigint, jsonb, jsonb) AS
+SELECT :"schema".enqueue_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, p_keys => $11, p_labels => $12)::text
 
 -- name: execute_enqueue
 -- The same as "enqueue", in a session that has prepared it.
 EXECUTE enqueue_v1(%(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
-                   %(mode)s, %(since_ms)s, %(notify)s, %(keys)s)
+                   %(mode)s, %(since_ms)s, %(notify)s, %(parent)s, %(keys)s, %(labels)s)
 
 -- name: enqueue_many
 -- Enqueue many messages, all or none; those for which others stand, with the ids of these.
 SELECT standing FROM :"schema".enqueue_many_v1(%(tasks)s, %(mode)s, %(since_ms)s, %(notify)s)
 
 -- name: enqueue_alike
--- Enqueue many new messages that differ in their ids and payloads only.
-SELECT :"schema".enqueue_alike_v1(%(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(message_ids)s, %(payloads)s, %(notify)s)
+-- Enqueue many new messages that differ in their ids, payloads and labels only.
+SELECT :"schema".enqueue_alike_v1(%(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(message_ids)s, %(payloads)s, %(labels)s,
+                                  %(parent)s, %(notify)s)
 
 -- name: create_group
 -- A group whose members count towards its completion callbacks.
@@ -87,12 +88,12 @@ SELECT :"schema".retry_now_v1(%(message_id)s, %(again)s, %(who)s, %(reason)s, %(
 
 -- name: read_task
 -- What a task was enqueued with; no row for an unknown id.
-SELECT queue, priority, actor, payload, keys, is_gated FROM :"schema".read_task_v1(%(message_id)s)
+SELECT queue, priority, actor, payload, keys, labels, is_gated FROM :"schema".read_task_v1(%(message_id)s)
 
 -- name: clone_task
 -- Enqueue a message that was made of another task's; the id of the message that stands for it.
 SELECT :"schema".clone_v1(%(parent)s, %(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
-                          %(keys)s, %(who)s, %(reason)s, %(source)s)::text
+                          %(keys)s, %(labels)s, %(who)s, %(reason)s, %(source)s)::text
 
 -- name: flush_queue
 -- Cancel all that waits in a queue.
@@ -104,8 +105,7 @@ SELECT :"schema".pending_v1(%(queue)s)
 
 -- name: task_status
 -- One task as people see it.
-SELECT task_id, actor, queue, state, attempt, progress, note, result, error, created_at, eta, started_at, finished_at, priority, args
-  FROM :"schema".task_status WHERE id = :"schema".find_task_v1(%(message_id)s)
+SELECT s.* FROM :"schema".tasks_v1(ARRAY[:"schema".find_task_v1(%(message_id)s)]) s
 
 -- name: open_checkpoint
 -- Take over a task's checkpoint and read its cursor.

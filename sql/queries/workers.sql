@@ -1,6 +1,7 @@
 -- name: register_worker
 -- A new worker; its id is new at every start.
-SELECT :"schema".register_worker_v1(%(host)s, %(pid)s, %(threads)s, %(queues)s, %(backends)s, %(crashes)s)
+SELECT :"schema".register_worker_v1(%(host)s, %(pid)s, %(threads)s, %(queues)s, %(backends)s, %(crashes)s,
+                                    %(beat_seconds)s)
 
 -- name: register_actors
 -- Announce which actors run here.
@@ -15,13 +16,19 @@ SELECT :"schema".backend_v1()
 SELECT :"schema".register_backend_v1(%(worker)s, :"schema".backend_v1())
 
 -- name: beat_worker
--- Tell that the worker lives; 'draining' if it shall end, NULL if it was declared dead. And where it stands among all.
-SELECT :"schema".beat_v1(%(worker)s, %(running)s::bigint[], %(seconds)s::float8[], %(queues)s::text[]),
-       older, others_free, older_free
+-- Tell that the worker lives; 'draining' if it shall end, NULL if it was declared dead. What time it is, and where it stands
+-- among all.
+SELECT :"schema".beat_v1(%(worker)s, %(running)s::bigint[], %(seconds)s::float8[], %(queues)s::text[],
+                         %(threads)s::int[]),
+       extract(epoch FROM clock_timestamp())::float8, older, others_free, older_free
   FROM :"schema".standing_v1(%(worker)s, %(queues)s::text[], %(fresh_ms)s)
 
+-- name: clock
+-- What time it is here: seconds since 1970.
+SELECT extract(epoch FROM clock_timestamp())::float8
+
 -- name: tell_running
--- Tell what runs in several workers, as their master sees it.
+-- Tell what runs in several workers.
 SELECT :"schema".tell_running_v1(%(runs)s)
 
 -- name: drain_workers

@@ -65,9 +65,33 @@ def test_every_function_that_python_calls_has_a_comment() -> None:
     assert [name for source in sql("sql/functions") for name in uncommented_functions(source)] == told_by_its_file
 
 
+def sections() -> dict[str, str]:
+    """What the reference says about each view, by its name."""
+    return dict(re.findall(r"(?ms)^### `(\w+)`\n(.*?)(?=^##|\Z)", doc("reference/sql.md")))
+
+
+def plain(text: str) -> str:
+    """A text without its marks and links."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(text.split())).replace("`", "").strip()
+
+
+def test_every_view_and_each_of_its_columns_has_a_comment_with_the_words_of_the_reference(rows: Rows) -> None:
+    expected, found = {}, {}
+    for view, column, comment in rows(
+        "SELECT c.relname, a.attname, col_description(c.oid, a.attnum) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        " AND a.attnum > 0 WHERE c.relnamespace = 'pipeline'::regnamespace AND c.relkind = 'v'"
+        " UNION ALL SELECT c.relname, '', obj_description(c.oid) FROM pg_class c"
+        " WHERE c.relnamespace = 'pipeline'::regnamespace AND c.relkind = 'v'"
+    ):
+        cells = dict(re.findall(r"(?m)^\| `(\w+)` \| (.*?) ?\|$", sections()[view]))
+        text = cells.get(column, "") if column else sections()[view].strip().split("\n\n")[0]
+        expected[view, column] = plain(text) or column.replace("_", " ")
+        found[view, column] = comment
+
+    assert found == expected
+
+
 def test_every_column_of_every_view_is_documented(rows: Rows) -> None:
-    page = doc("reference/sql.md")
-    sections = dict(re.findall(r"(?ms)^### `(\w+)`\n(.*?)(?=^##|\Z)", page))
     views: dict[str, list[str]] = {}
     for view, column in rows(
         "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 "
@@ -75,7 +99,7 @@ def test_every_column_of_every_view_is_documented(rows: Rows) -> None:
     ):
         views.setdefault(view, []).append(column)
 
-    assert {view: re.findall(r"(?m)^\| `(\w+)` \|", sections.get(view, "")) for view in views} == views
+    assert {view: re.findall(r"(?m)^\| `(\w+)` \|", sections().get(view, "")) for view in views} == views
 
 
 def test_every_table_is_named_in_the_documentation(rows: Rows) -> None:

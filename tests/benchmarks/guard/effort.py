@@ -52,6 +52,17 @@ def declared(broker: PostgresBroker) -> dramatiq.Actor[..., Any]:
     return noop
 
 
+def plain(actor: dramatiq.Actor[..., Any], number: int) -> dramatiq.Message[Any]:
+    """Make a message of a task that nobody looks for."""
+    return actor.message(number, TEXT)
+
+
+def labelled(actor: dramatiq.Actor[..., Any], number: int) -> dramatiq.Message[Any]:
+    """Make a message with labels of all kinds but the tenant, whose tasks are looked at when they are claimed."""
+    labels = {"tags": ["bench", "label"], "entity": ("bench", number), "correlation_id": "guard"}
+    return actor.message_with_options(args=(number, TEXT), **labels)
+
+
 def measure() -> Figures:
     """Measure in this process, in which nothing else should happen."""
     settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/none")

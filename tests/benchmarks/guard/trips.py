@@ -18,7 +18,7 @@ from pipeline.broker.outcome import as_arguments
 from pipeline.db.dsn import Dsn
 from pipeline.settings import Settings
 from tests.benchmarks.guard.baseline import Figure, Figures, Kind
-from tests.benchmarks.guard.effort import TEXT, declared
+from tests.benchmarks.guard.effort import TEXT, declared, labelled
 from tests.benchmarks.relay import Conversation, Relay, relayed
 from tests.fixtures.broker import global_broker, working
 
@@ -53,11 +53,19 @@ def _sends(broker: PostgresBroker, relay: Relay) -> dict[str, float]:
     before = _now(relay)
     broker.send_many([noop.message(number, TEXT) for number in range(100)])
     trips_of_many, commits_of_many = _spent(relay, before)
+    before = _now(relay)
+    broker.enqueue(labelled(noop, 0))
+    labelled_trips, _ = _spent(relay, before)
+    before = _now(relay)
+    broker.send_many([labelled(noop, number) for number in range(100)])
+    labelled_trips_of_many, _ = _spent(relay, before)
     return {
         "send: round trips": trips / _SENDS,
         "send: commits": commits / _SENDS,
         "send_many of 100: round trips": trips_of_many,
         "send_many of 100: commits": commits_of_many,
+        "labelled send: round trips": labelled_trips,
+        "labelled send_many of 100: round trips": labelled_trips_of_many,
         "10 sends in a psycopg2 transaction, at_exit: more round trips": _enlisted(broker, noop, relay),
         "10 sends in a SQLAlchemy session: more round trips": _in_session(broker, noop, relay),
     }

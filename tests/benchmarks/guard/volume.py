@@ -21,11 +21,11 @@ from pipeline import PostgresBroker
 from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.claimed import as_proxy
 from pipeline.broker.outcome import Conclusion, as_arguments, concluded
-from pipeline.context import Capture, StoredResult
+from pipeline.context import Capture, NewTask, StoredResult
 from pipeline.states import Outcome
 from pipeline.store import tasks, workers
 from tests.benchmarks.guard.baseline import Figure, Figures, Kind
-from tests.benchmarks.guard.effort import TEXT, declared
+from tests.benchmarks.guard.effort import declared, labelled, plain
 
 _EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "
 #: A session's first calls look up what it then knows, and the first rows of a table are not like the others.
@@ -84,15 +84,15 @@ class Bench:
         with self._connection.cursor() as cursor:
             self._many(count).write(self._broker.sql, cursor)
 
-    def send(self) -> Volume:
+    def send(self, *, is_labelled: bool = False) -> Volume:
         with self._explained() as cursor:
-            new = self._broker.encoded(self._noop.message(1, TEXT))
+            new = self._new(1, is_labelled=is_labelled)
             tasks.enqueue(self._broker.sql, cursor, new, mode=mode_of([new], None))
             return cursor.volume
 
-    def send_many(self) -> Volume:
+    def send_many(self, *, is_labelled: bool = False) -> Volume:
         with self._explained() as cursor:
-            self._many(_MANY).write(self._broker.sql, cursor)
+            self._many(_MANY, is_labelled=is_labelled).write(self._broker.sql, cursor)
             return cursor.volume
 
     def exchange(self, batch: Sequence[Conclusion], want: int, cursor: Any = None) -> Volume:
@@ -166,8 +166,11 @@ class Bench:
         with self._connection.cursor() as cursor:
             workers.end(self._broker.sql, cursor, self.worker)
 
-    def _many(self, count: int) -> Bulk:
-        return Bulk([self._broker.encoded(self._noop.message(number, TEXT)) for number in range(count)])
+    def _many(self, count: int, *, is_labelled: bool = False) -> Bulk:
+        return Bulk([self._new(number, is_labelled=is_labelled) for number in range(count)])
+
+    def _new(self, number: int, *, is_labelled: bool) -> NewTask:
+        return self._broker.encoded((labelled if is_labelled else plain)(self._noop, number))
 
     def _explained(self) -> Any:
         return self._connection.cursor(cursor_factory=ExplainedCursor)
@@ -190,6 +193,8 @@ def measure(broker: PostgresBroker) -> Figures:
                 found |= _dead_rows(bench.dead_rows(bench.held(), size))
             bench.exchange(bench.held(), 0)
         found |= _figures("transactional conclusion", [bench.conclude() for _ in turns])
+        found |= _figures("labelled send", [bench.send(is_labelled=True) for _ in turns])
+        found |= _figures("labelled send_many of 256", [bench.send_many(is_labelled=True) for _ in turns], _MANY)
         bench.end()
     return found
 

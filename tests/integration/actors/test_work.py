@@ -131,6 +131,25 @@ def test_a_chain_goes_on_step_by_step(add_order: AddOrder, postmaster: Postmaste
     assert len(postmaster.mails) == 1
 
 
+@pytest.mark.usefixtures("broker", "postmaster")
+def test_what_became_of_an_upload_an_order_and_its_invoice_is_a_query_each(erp: Engine, rows: Any) -> None:
+    with Session(erp) as session, session.begin(), enlist(session):
+        dataset_id = store_dataset(session, "orders.csv", io.BytesIO(orders_file(1)))
+        import_orders.send_with_options(args=(dataset_id,), correlation_id="upload-7")
+    drain()
+
+    stored = (
+        "SELECT actor, labels->>'entity' FROM pipeline.task WHERE labels->>'correlation_id' = 'upload-7' ORDER BY id"
+    )
+    (_, dataset), (_, order), *invoices = rows(stored)
+    order_id = order.removeprefix("order:")
+    assert dataset == f"dataset:{dataset_id}"
+    assert invoices == [("issue_invoice", f"invoice:{order_id}"), ("mail_invoice", f"invoice:{order_id}")]
+    assert rows("SELECT actor FROM pipeline.task JOIN pipeline.task_tag ON task_id = id WHERE tag = 'mail'") == [
+        ("mail_invoice",)
+    ]
+
+
 @pytest.mark.usefixtures("broker")
 def test_too_little_stock_fails_the_order_without_a_retry_and_ends_its_chain(
     erp: Engine, add_order: AddOrder, postmaster: Postmaster

@@ -26,6 +26,8 @@ def test_a_file_and_its_import_exist_together(client: FlaskClient, database_url:
     assert (shown["name"], shown["status"]) == ("import_orders", "queued")
     question = "SELECT args->>0 FROM pipeline.task_status WHERE task_id = %s"
     assert query(database_url, question, (task_id,)) == str(answer.json["dataset_id"])
+    dataset = f"dataset:{answer.json['dataset_id']}"
+    assert query(database_url, "SELECT labels FROM pipeline.task") == {"entity": dataset, "correlation_id": dataset}
     assert bytes(query(database_url, "SELECT content FROM erp.dataset_part")) == CONTENT  # type: ignore[arg-type]
 
 

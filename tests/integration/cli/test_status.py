@@ -82,13 +82,39 @@ def test_inspect_tells_what_runs_waits_and_is_reserved(
     monkeypatch.setattr(broker, "settings", quick)
     with working(broker, threads=1):
         task_id = hold.send().message_id
-        eventually(lambda: [held["task"]["task_id"] for held in inspected("active")] == [task_id])
+        eventually(lambda: [held["task_id"] for held in inspected("active")] == [task_id], within=5)
         assert [task["task_id"] for task in inspected("scheduled")] == [later]
         ask("WITH u AS (UPDATE pipeline.worker SET running = '{}' RETURNING 1) SELECT count(*) FROM u")
-        assert task_id in [held["task"]["task_id"] for held in inspected("reserved") + inspected("active")]
+        assert task_id in [held["task_id"] for held in inspected("reserved") + inspected("active")]
         (worker,) = inspected("stats")
         assert (worker["state"], worker["threads"], worker["claimed"]) == ("alive", 1, 1)
         for what, expected in (("active", task_id), ("scheduled", later), ("stats", "alive")):
             eventually(lambda what=what, expected=expected: expected in on_database("inspect", what).stdout)
             assert max(map(len, on_database("inspect", what).stdout.splitlines())) <= 80
         GATE.set()
+
+
+def test_tasks_are_listed_by_what_is_known_of_them(on_database: Run, broker: PostgresBroker) -> None:
+    """Newest first, page by page; as a table and as JSON."""
+    ids = [hold.send_with_options(delay=60_000).message_id for _ in range(5)]
+    done = hold.send_with_options(delay=60_000).message_id
+    pipeline.cancel(done, who="ada")
+
+    def listed(*options: str) -> list[str]:
+        result = on_database("task", "list", "--json", *options)
+        assert result.exit_code == 0, result.output
+        return [task["task_id"] for task in json.loads(result.stdout)]
+
+    assert listed() == [done, *ids[::-1]]
+    assert listed("--state", "scheduled", "-n", "2") == [ids[4], ids[3]]
+    assert listed("--state", "scheduled", "-n", "2", "--before", ids[3]) == [ids[2], ids[1]]
+    assert listed("--state", "scheduled", "--state", "cancelled", "--actor", hold.actor_name) == [done, *ids[::-1]]
+    assert listed("--queue", "nowhere") == listed("--tag", "none") == listed("--entity", "a:1") == []
+    assert "cancelled" in on_database("task", "list", "--state", "cancelled").stdout
+
+
+@pytest.mark.parametrize("option", ["--before", "--parent"])
+def test_a_list_relative_to_an_unknown_task_is_an_error(on_database: Run, option: str) -> None:
+    result = on_database("task", "list", option, "nonsense")
+
+    assert (result.exit_code, result.output) == (5, "Error: There is no task nonsense\n")

@@ -556,6 +556,32 @@ def test_a_clones_key_is_computed_from_its_own_arguments(broker: PostgresBroker,
     assert rows("SELECT key FROM pipeline.unique_key ORDER BY 1") == [("u:n:1",), ("u:n:2",)]
 
 
+def test_a_clone_has_the_labels_of_its_original_and_its_own_entity(broker: PostgresBroker, rows: Rows) -> None:
+    @pipeline.actor(tags=["work"], entity=lambda n: ("n", n))
+    def work(n: int) -> None: ...
+
+    message = work.send_with_options(args=(1,), tags=["x"], tenant="north", correlation_id="c1")
+    clone(message.message_id, **ADA)
+    clone(message.message_id, args=[2], tags=["y"], correlation_id=None, **ADA)
+    broker.actors.clear()  # as the command line, which knows no actor
+    clone(message.message_id, **ADA)
+    clone(message.message_id, entity="m:3", tags=None, **ADA)
+
+    labels = {"tags": ["work", "x"], "entity": "n:1", "tenant": "north", "correlation_id": "c1"}
+    assert rows("SELECT labels FROM pipeline.task ORDER BY id") == [
+        (labels,),
+        (labels,),
+        ({"tags": ["work", "y"], "entity": "n:2", "tenant": "north"},),
+        (labels,),
+        ({"entity": "m:3", "tenant": "north", "correlation_id": "c1"},),
+    ]
+    assert rows("SELECT tag, count(*) FROM pipeline.task_tag GROUP BY tag ORDER BY tag") == [
+        ("work", 4),
+        ("x", 3),
+        ("y", 1),
+    ]
+
+
 def test_a_clone_counts_in_no_group(broker: PostgresBroker, greet: Any, rows: Rows) -> None:
     group = pipeline.group([greet.message("a"), greet.message("b")])
     group.add_completion_callback(greet.message("done"))
@@ -578,6 +604,7 @@ def test_a_clone_counts_in_no_group(broker: PostgresBroker, greet: Any, rows: Ro
         ({"delay": timedelta(seconds=-1)}, ValueError),
         ({"time_limit": -1}, MessageNotEncodable),
         ({"unique_key": ""}, MessageNotEncodable),
+        ({"tags": "urgent"}, MessageNotEncodable),
     ],
 )
 def test_a_clone_has_the_limits_of_a_send(

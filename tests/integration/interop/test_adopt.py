@@ -60,6 +60,27 @@ def test_a_row_becomes_a_task_and_is_gone(put, announce, message, adopt, rows):
     assert rows("SELECT * FROM dramatiq.queue") == []
 
 
+def test_an_adopted_task_has_the_labels_among_its_options(put, announce, message, adopt, rows):
+    announce("default")
+    labels = {"tags": ["a", "b"], "entity": "invoice:4711", "tenant": "north", "correlation_id": "c1"}
+    put(message(options=labels | {"max_retries": 1, "tags": ["b", "a"], "entity": ["invoice", 4711]}))
+
+    assert adopt() == (1, 0, None, None)
+
+    assert rows("SELECT labels FROM pipeline.task") == [(labels,)]
+    assert rows("SELECT tag FROM pipeline.task_tag ORDER BY tag") == [("a",), ("b",)]
+
+
+def test_what_another_system_means_by_those_names_is_no_label(put, announce, message, adopt, rows):
+    announce("default")
+    put(message(options={"tags": {"a": 1}, "entity": "invoice", "tenant": 7, "correlation_id": "c1"}))
+    put(message(options={"tags": "a,b", "entity": [1], "tenant": "", "correlation_id": None}))
+
+    assert adopt() == (2, 0, None, None)
+
+    assert rows("SELECT labels FROM pipeline.task ORDER BY id") == [({"correlation_id": "c1"},), (None,)]
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
@@ -103,7 +124,8 @@ _json = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text("a\"\\'%{}é", max_size=5),
     lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["eta", "priority", "x"]), inner, max_size=2)
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["eta", "priority", "tags", "entity", "x"]), inner, max_size=2)
     ),
     max_leaves=5,
 )

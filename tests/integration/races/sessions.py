@@ -105,9 +105,9 @@ class Session:
     ) -> str:
         m = message(message_id=message_id, **more)
         self.ask(
-            "SELECT pipeline.enqueue_v1(%s, %s, %s, %s, %s, %s, %s, %s, false, p_keys => %s)",
+            "SELECT pipeline.enqueue_v1(%s, %s, %s, %s, %s, %s, %s, %s, false, p_keys => %s, p_labels => %s)",
             *(m["m"], m["q"], m["p"], m["a"], m["d"], json.dumps(m["b"]), mode, since_ms),
-            json.dumps(m["k"]) if "k" in m else None,
+            *(json.dumps(m[name]) if m.get(name) is not None else None for name in ("k", "l")),
         )
         return str(m["m"])
 

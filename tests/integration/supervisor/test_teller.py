@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def told(rows: Rows) -> list[tuple[list[int], list[float]]]:
 
 
 def test_it_tells_what_runs_and_since_when(teller: Teller, board: Board, rows: Rows) -> None:
-    slot = board.enter(7, 1, time.monotonic() - 100, float("inf"))
+    slot = board.enter(Thread(), 7, 1, time.monotonic() - 100, float("inf"))
 
     teller.show([board])
 
@@ -63,7 +64,7 @@ def test_it_tells_what_runs_and_since_when(teller: Teller, board: Board, rows: R
 
 
 def test_what_does_not_change_is_told_once(teller: Teller, board: Board, rows: Rows) -> None:
-    board.enter(7, 1, time.monotonic(), float("inf"))
+    board.enter(Thread(), 7, 1, time.monotonic(), float("inf"))
     version = "SELECT xmin::text FROM pipeline.worker"
     teller.show([board])
     eventually(lambda: told(rows)[0][0] == [7])
@@ -71,7 +72,7 @@ def test_what_does_not_change_is_told_once(teller: Teller, board: Board, rows: R
 
     other = Board.create(threads=2)
     other.worker_id = rows("SELECT pipeline.register_worker_v1('here', 2, 2, '{}', '{}')")[0][0]
-    other.enter(8, 1, time.monotonic(), float("inf"))
+    other.enter(Thread(), 8, 1, time.monotonic(), float("inf"))
     teller.show([board, other])
     eventually(lambda: [ids for ids, _ in told(rows)] == [[7], [8]])
 
@@ -80,20 +81,20 @@ def test_what_does_not_change_is_told_once(teller: Teller, board: Board, rows: R
 
 
 def test_a_later_run_of_the_same_task_is_news(teller: Teller, board: Board, rows: Rows) -> None:
-    slot = board.enter(7, 1, time.monotonic() - 100, float("inf"))
+    slot = board.enter(Thread(), 7, 1, time.monotonic() - 100, float("inf"))
     teller.show([board])
     eventually(lambda: told(rows)[0][0] == [7])
 
     board.leave(slot or 0)
-    board.enter(7, 2, time.monotonic() - 10, float("inf"))
+    board.enter(Thread(), 7, 2, time.monotonic() - 10, float("inf"))
     teller.show([board])
 
     eventually(lambda: told(rows)[0][1][0] < 50)
 
 
 def test_short_runs_cost_no_statement(teller: Teller, board: Board, rows: Rows) -> None:
-    board.enter(7, 1, time.monotonic() - 100, float("inf"))
-    board.enter(8, 1, time.monotonic(), float("inf"))  # ends before it is worth telling, for all we know
+    board.enter(Thread(), 7, 1, time.monotonic() - 100, float("inf"))
+    board.enter(Thread(), 8, 1, time.monotonic(), float("inf"))  # ends before it is worth telling, for all we know
     teller.show([board])
 
     eventually(lambda: told(rows)[0][0] == [7])
@@ -102,11 +103,11 @@ def test_short_runs_cost_no_statement(teller: Teller, board: Board, rows: Rows) 
 def test_what_was_missed_is_told_when_the_database_is_back(
     teller: Teller, board: Board, rows: Rows, proxy: Proxy
 ) -> None:
-    board.enter(7, 1, time.monotonic(), float("inf"))
+    board.enter(Thread(), 7, 1, time.monotonic(), float("inf"))
     teller.show([board])
     eventually(lambda: told(rows)[0][0] == [7])
     proxy.cut()
-    board.enter(8, 1, time.monotonic(), float("inf"))
+    board.enter(Thread(), 8, 1, time.monotonic(), float("inf"))
     teller.show([board])
     eventually(lambda: teller._is_cut_off)
     began = time.monotonic()

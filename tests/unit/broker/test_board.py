@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 
-from pipeline.broker.board import Board, Entry
+from pipeline.broker.board import Board
+from pipeline.broker.running import PlacedRun
 
 
 @pytest.fixture(params=["in memory", "on disk"])
@@ -27,9 +29,9 @@ def process(master: Board) -> Iterator[Board]:
 
 
 def test_the_master_sees_what_the_process_notes(master: Board, process: Board) -> None:
-    first = process.enter(7, 1, started_at=100.0, deadline=200.0)
-    second = process.enter(8, 3, started_at=150.0, deadline=float("inf"))
-    assert set(master.entries()) == {Entry(7, 1, 100.0, 200.0), Entry(8, 3, 150.0, float("inf"))}
+    first = process.enter(Thread(), 7, 1, started_at=100.0, deadline=200.0)
+    second = process.enter(Thread(), 8, 3, started_at=150.0, deadline=float("inf"))
+    assert set(master.entries()) == {PlacedRun(7, 1, 100.0, 200.0, 1), PlacedRun(8, 3, 150.0, float("inf"), 2)}
 
     process.leave(first or 0)
     assert [entry.id for entry in master.entries()] == [8]
@@ -40,7 +42,7 @@ def test_the_master_sees_what_the_process_notes(master: Board, process: Board) -
 def test_the_master_sees_which_worker_the_process_is(master: Board, process: Board) -> None:
     assert master.worker_id == 0
     process.worker_id = 2**40
-    process.enter(7, 1, started_at=100.0, deadline=200.0)
+    process.enter(Thread(), 7, 1, started_at=100.0, deadline=200.0)
     assert master.worker_id == 2**40
     assert (process.crashes, master.crashes) == (5, 5)
     process.worker_id = 0
@@ -49,18 +51,18 @@ def test_the_master_sees_which_worker_the_process_is(master: Board, process: Boa
 
 @pytest.mark.parametrize(("now", "overdue"), [(199.9, []), (200.0, [7]), (1e12, [7])])
 def test_a_run_is_overdue_from_its_deadline_on(master: Board, process: Board, now: float, overdue: list[int]) -> None:
-    process.enter(7, 1, 100.0, 200.0)
-    process.enter(8, 1, 100.0, float("inf"))
-    process.leave(process.enter(9, 1, 100.0, 150.0) or 0)
+    process.enter(Thread(), 7, 1, 100.0, 200.0)
+    process.enter(Thread(), 8, 1, 100.0, float("inf"))
+    process.leave(process.enter(Thread(), 9, 1, 100.0, 150.0) or 0)
 
     assert [entry.id for entry in master.overdue(now)] == overdue
 
 
 def test_without_a_free_slot_a_run_goes_on_unseen(master: Board, process: Board) -> None:
-    slots = [process.enter(number, 1, 1.0, 2.0) for number in range(1, 100)]
+    slots = [process.enter(Thread(), number, 1, 1.0, 2.0) for number in range(1, 100)]
 
     assert None in slots
     taken = [slot for slot in slots if slot is not None]
     assert len(set(taken)) == len(taken) == len(master.entries()) >= 4
     process.leave(taken[0])
-    assert process.enter(200, 1, 1.0, 2.0) == taken[0]
+    assert process.enter(Thread(), 200, 1, 1.0, 2.0) == taken[0]

@@ -41,11 +41,29 @@ def test_new_tasks_that_differ_in_their_payload_are_lines() -> None:
     assert statement == "alike"
     assert arguments["message_ids"].split(",") == [NEW.message_id, "b"]
     assert arguments["payloads"].split("\n") == [NEW.payload, "{}"]
+    assert (arguments["labels"], arguments["parent"]) == (None, None)
+
+
+def test_so_are_their_labels_and_all_have_one_parent() -> None:
+    new = [replace(NEW, parent=7), replace(NEW, parent=7, labels='{"entity":"a:1"}'), replace(NEW, parent=7)]
+    statement, arguments = written(new)
+
+    assert statement == "alike"
+    assert arguments["labels"].split("\n") == ["", '{"entity":"a:1"}', ""]
+    assert arguments["parent"] == 7
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"is_new": False}, {"keys": '{"tenant":"a"}'}, {"queue": "r"}, {"priority": 1}, {"actor": "b"}, {"delay_ms": 5}],
+    [
+        {"is_new": False},
+        {"keys": '{"tenant":"a"}'},
+        {"queue": "r"},
+        {"priority": 1},
+        {"actor": "b"},
+        {"delay_ms": 5},
+        {"parent": 7},
+    ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
 def test_anything_else_is_json(other, is_first) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from uuid import uuid4
 
 import dramatiq
@@ -96,6 +97,14 @@ def test_a_batch_is_what_its_tasks_are() -> None:
         {"m": ids[0], "q": 'q"1', "p": 3, "a": "ä\\", "d": 50, "b": {"args": [1]}},
         {"m": ids[1], "q": "q2", "p": 0, "a": "b", "d": None, "b": {}},
     ]
+
+
+def test_a_batch_says_labels_and_parents_of_those_that_have_any() -> None:
+    new = [task(str(uuid4())), replace(task(str(uuid4())), labels='{"entity":"a:1"}', parent=7)]
+    plain, labelled = json.loads(as_json(new))
+
+    assert plain.keys() == {"m", "q", "p", "a", "d", "b"}
+    assert (labelled["l"], labelled["f"]) == ({"entity": "a:1"}, 7)
 
 
 def test_a_message_twice_in_a_batch_stands_there_once_as_it_came_last() -> None:

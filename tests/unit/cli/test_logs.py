@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,6 +64,27 @@ def test_arguments_are_never_written(lines: Any, message: Any, form: str) -> Non
     assert "secret" not in line
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        lambda: logging.getLogger("x").error("%(it)s", {"it": MESSAGE}),
+        lambda: logging.getLogger("x").error(MESSAGE),
+        lambda: structlog.get_logger("x").error("sending", it=MESSAGE),
+        lambda: get_logger("x").error("sending", it=MESSAGE),
+    ],
+    ids=["by name", "as the text", "by structlog", "by ours"],
+)
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_message_is_named_wherever_it_stands_in_a_line(lines: Any, log: Any, form: str) -> None:
+    written = lines(log_format=form)
+
+    log()
+
+    (line,) = written()
+    assert "send_email an-id" in line
+    assert "secret" not in line
+
+
 def test_a_traceback_shows_no_values(lines: Any) -> None:
     written = lines(log_format="console")
     body = "sec" + "ret"
@@ -76,18 +98,47 @@ def test_a_traceback_shows_no_values(lines: Any) -> None:
     assert "secret" not in text
 
 
-def test_lines_of_a_task_name_it(lines: Any) -> None:
-    written = lines(log_format="json")
-    enter_task(SimpleNamespace(task_id="an-id", attempt=2))  # type: ignore[arg-type]
+TASK = {"task_id": "an-id", "actor": "send_email", "queue": "mail", "attempt": 2}
+
+
+@contextmanager
+def running_task() -> Iterator[None]:
+    enter_task(SimpleNamespace(**TASK))  # type: ignore[arg-type]
     try:
-        logging.getLogger("actors.mail").warning("slow")
+        yield
     finally:
         enter_task(None)
-    logging.getLogger("actors.mail").warning("idle")
+
+
+@pytest.mark.parametrize("log", [logging.getLogger("actors.mail"), structlog.stdlib.get_logger("actors.mail")])
+def test_lines_of_a_task_name_it(lines: Any, log: Any) -> None:
+    written = lines(log_format="json")
+    with running_task():
+        log.warning("slow")
+    log.warning("idle")
 
     inside, outside = map(json.loads, written())
-    assert (inside["task_id"], inside["attempt"]) == ("an-id", 2)
+    assert {name: inside[name] for name in TASK} == TASK
+    assert not TASK.keys() & outside.keys()
+
+
+def test_lines_of_a_task_name_it_on_the_console_too(lines: Any) -> None:
+    written = lines(log_format="console")
+    with running_task():
+        logging.getLogger("actors.mail").warning("slow")
+    logging.getLogger("actors.mail").warning("idle")
+
+    inside, outside = written()
+    assert all(f"{name}={value}" in inside for name, value in TASK.items())
     assert "task_id" not in outside
+
+
+def test_what_a_line_says_by_itself_is_not_replaced(lines: Any) -> None:
+    written = lines(log_format="json")
+    with running_task():
+        logging.getLogger("actors.mail").warning("sent", extra={"queue": "of the printer"})
+
+    assert json.loads(written()[0])["queue"] == "of the printer"
 
 
 def test_the_level_counts_and_dramatiq_speaks_only_when_it_matters(lines: Any) -> None:
