@@ -108,7 +108,7 @@ COMMENT ON COLUMN audit_log.old_value IS 'jsonb: what was changed, as it was. Of
 COMMENT ON COLUMN audit_log.new_value IS 'jsonb: the same as it is now, or how many tasks it was';
 COMMENT ON COLUMN audit_log.audit_id IS 'bigint, in the order of the commands';
 
-COMMENT ON VIEW task_timeline IS 'What has happened to a task, one row for each event. Ask for one task, by its id as above; by its task_id alone it takes as long.';
+COMMENT ON VIEW task_timeline IS 'What has happened to a task, one row for each event. Ask for one task, by its id or its task_id.';
 COMMENT ON COLUMN task_timeline.task_id IS 'uuid';
 COMMENT ON COLUMN task_timeline.id IS 'bigint';
 COMMENT ON COLUMN task_timeline.at IS 'when; ahead for what is due later';
