@@ -217,4 +217,6 @@ def test_it_is_read_from_indexes_only_whatever_there_is_beside_it(rows: Rows, ma
     }
     assert read <= SMALL
     assert found["Plan"]["Actual Rows"] == 2
-    assert found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 150
+    assert (
+        found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 400
+    )  # 15 asks find_task_v1 more often
