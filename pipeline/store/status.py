@@ -72,6 +72,8 @@ class QueueRow:
     queued: int
     scheduled: int
     running: int
+    #: How many of the queued ones a worker has taken.
+    reserved: int
     oldest_due: datetime | None
     paused_by: str | None
     pause_reason: str | None

@@ -71,7 +71,7 @@ SELECT run, attempt, outcome, worker_id, host, pid, started_at, finished_at, nex
 
 -- name: queues
 -- What waits and runs in each queue now.
-SELECT queue, paused, queued, scheduled, running, oldest_due, paused_by, pause_reason, resume_at, max_running, weight
+SELECT queue, paused, queued, scheduled, running, reserved, oldest_due, paused_by, pause_reason, resume_at, max_running, weight
   FROM :"schema".queue_status ORDER BY queue
 
 -- name: workers

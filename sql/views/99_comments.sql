@@ -56,9 +56,10 @@ COMMENT ON COLUMN attempt_history.reason IS 'error, retry, refused, time_limit, 
 COMMENT ON VIEW queue_status IS 'One row for each queue. It counts what waits and runs now, never the history.';
 COMMENT ON COLUMN queue_status.queue IS 'its name';
 COMMENT ON COLUMN queue_status.paused IS 'whether nothing is claimed from it';
-COMMENT ON COLUMN queue_status.queued IS 'tasks that are due';
+COMMENT ON COLUMN queue_status.queued IS 'tasks that are due, those included that a worker has taken and not begun';
 COMMENT ON COLUMN queue_status.scheduled IS 'tasks whose eta is ahead';
-COMMENT ON COLUMN queue_status.running IS 'tasks that workers hold';
+COMMENT ON COLUMN queue_status.running IS 'tasks that run, as far as workers have told, and all that a silent worker holds';
+COMMENT ON COLUMN queue_status.reserved IS 'how many of the queued ones a worker has taken';
 COMMENT ON COLUMN queue_status.oldest_due IS 'since when the task at the head has been due';
 COMMENT ON COLUMN queue_status.paused_by IS 'who paused it';
 COMMENT ON COLUMN queue_status.pause_reason IS 'why';

@@ -34,7 +34,7 @@ class Exchanger:
         self._cursor = self._connection.cursor()
         self._cursor.execute("SELECT pipeline.ensure_lane_v1('bench', 0)")
         self._worker = workers.register(
-            self._sql, self._cursor, host="bench", pid=0, threads=1, queues=["bench"], crashes=0
+            self._sql, self._cursor, host="bench", pid=0, threads=1, queues=["bench"], crashes=0, beat_seconds=5.0
         )
         self._floors = Floors()
         self._held: list[Any] = []

@@ -76,7 +76,7 @@ class Bench:
         self._noop = declared(broker)
         broker.sender.ensure_lanes([("bench", 0)])
         with connection.cursor() as cursor:
-            about = {"host": "guard", "pid": 1, "threads": 8, "queues": ["bench"], "crashes": 0}
+            about = {"host": "guard", "pid": 1, "threads": 8, "queues": ["bench"], "crashes": 0, "beat_seconds": 5.0}
             self.worker = workers.register(broker.sql, cursor, **about)
             self._lanes = workers.lanes(broker.sql, cursor)
 

@@ -138,16 +138,12 @@ def test_what_became_of_an_upload_an_order_and_its_invoice_is_a_query_each(erp: 
         import_orders.send_with_options(args=(dataset_id,), correlation_id="upload-7")
     drain()
 
-    stored = (
-        "SELECT actor, labels->>'entity' FROM pipeline.task WHERE labels->>'correlation_id' = 'upload-7' ORDER BY id"
-    )
-    (_, dataset), (_, order), *invoices = rows(stored)
+    question = "SELECT actor, entity FROM pipeline.task_status WHERE correlation_id = 'upload-7' ORDER BY id"
+    (_, dataset), (_, order), *invoices = rows(question)
     order_id = order.removeprefix("order:")
     assert dataset == f"dataset:{dataset_id}"
     assert invoices == [("issue_invoice", f"invoice:{order_id}"), ("mail_invoice", f"invoice:{order_id}")]
-    assert rows("SELECT actor FROM pipeline.task JOIN pipeline.task_tag ON task_id = id WHERE tag = 'mail'") == [
-        ("mail_invoice",)
-    ]
+    assert rows("SELECT actor FROM pipeline.task_status WHERE tags = '{mail}'") == [("mail_invoice",)]
 
 
 @pytest.mark.usefixtures("broker")

@@ -286,6 +286,20 @@ def test_the_newest_of_a_tag_are_a_range_of_its_key(connect: Any) -> None:
     assert indexes_of(question, connect) == {"task_tag_pkey"}
 
 
+def test_tasks_without_are_in_none_of_these_indexes(bill: Any, broker: PostgresBroker, rows: Rows) -> None:
+    """So they pay nothing for them: only the page is there with which an index begins."""
+    sizes = """
+        SELECT p.relname, sum(pg_relation_size(i.inhrelid)) / count(*) / current_setting('block_size')::int
+          FROM pg_class p JOIN pg_inherits i ON i.inhparent = p.oid WHERE p.relname = ANY (%s) GROUP BY 1 ORDER BY 1"""
+    names = sorted([*FOUND_BY, "task_tag_pkey"])
+    bill.send()
+    pipeline.send_many(bill.message(number) for number in range(300))
+
+    assert rows(sizes, names) == [(name, 1) for name in names]
+    bill.send_with_options(**ALL)
+    assert {name for name, pages in rows(sizes, names) if pages > 1} == {*names} - {"task_parent_idx"}
+
+
 def test_what_became_of_an_entity_is_one_query(bill: Any, broker: PostgresBroker, rows: Rows) -> None:
     @pipeline.actor(max_retries=0, entity=lambda number: ("invoice", number))
     def dun(number: int) -> None:
@@ -297,10 +311,7 @@ def test_what_became_of_an_entity_is_one_query(bill: Any, broker: PostgresBroker
     work(broker)
     bill.send_with_options(args=(3,), entity="invoice:4711")
 
-    question = """
-        SELECT s.actor, s.state, s.error FROM pipeline.task_status s JOIN pipeline.task t USING (id)
-         WHERE t.labels->>'entity' = 'invoice:4711' ORDER BY s.id"""
-    assert rows(question) == [
+    assert rows("SELECT actor, state, error FROM pipeline.task_status WHERE entity = 'invoice:4711' ORDER BY id") == [
         ("bill", "succeeded", None),
         ("dun", "failed", "LookupError: 4711"),
         ("bill", "queued", None),

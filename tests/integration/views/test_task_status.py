@@ -65,6 +65,24 @@ def test_what_a_silent_worker_holds_runs_and_was_last_seen_then(db: Session, sho
     assert [shown(task, "state", "last_seen_at") for task in (begun, unknown)] == [("running", beat_at)] * 2
 
 
+def test_queues_count_as_their_tasks_are_shown(db: Session, rows: Rows) -> None:
+    """Waiting, not due, reserved and running; and all that a silent worker holds."""
+    worker = db.register()
+    for _ in range(4):
+        db.enqueue()
+    db.enqueue(d=60_000)
+    runs = db.claim(worker, 3)
+    told(db, worker, [runs[0].id])
+    counts = "SELECT queued, scheduled, running, reserved FROM pipeline.queue_status WHERE queue = 'default'"
+    assert rows(counts) == [(3, 1, 1, 2)]
+    states = "SELECT state, count(*)::int FROM pipeline.task_status GROUP BY 1 ORDER BY 1"
+    assert rows(states) == [("queued", 3), ("running", 1), ("scheduled", 1)]
+
+    db.ask("UPDATE pipeline.worker SET beat_at = clock_timestamp() - 4 * beat_seconds * interval '1 s'")
+    assert rows(counts) == [(1, 1, 3, 0)]
+    assert rows(states) == [("queued", 1), ("running", 3), ("scheduled", 1)]
+
+
 def test_a_worker_that_is_late_by_a_beat_is_not_silent(db: Session, shown: Any) -> None:
     worker, task_id = db.register(), db.enqueue()
     db.claim(worker)

@@ -69,6 +69,23 @@ def test_the_task_of_a_run_is_the_message_that_was_sent(seen: list[Any]) -> None
 
 
 @pytest.mark.usefixtures("broker")
+def test_labels_are_looked_at_and_a_correlation_id_is_handed_on(seen: list[Any]) -> None:
+    @actor(tags=["a"], entity=lambda: ("order", 1))
+    def note() -> None:
+        seen.append(current_task().correlation_id)
+
+    @actor
+    def act() -> None:
+        note.send()
+
+    (act.message_with_options(tags={"b"}, correlation_id="c1") | note.message_with_options(pipe_ignore=True)).run()
+
+    assert seen == ["c1", "c1"]
+    with pytest.raises(MessageNotEncodable, match="the entity"):
+        note.send_with_options(entity="order")
+
+
+@pytest.mark.usefixtures("broker")
 def test_arguments_and_results_go_through_json(seen: list[Any]) -> None:
     @actor
     def note(value: Any) -> Any:
