@@ -248,6 +248,9 @@ def test_an_operator_sees_everything_and_commands(as_role, rows):
         for view in ("task_status", "attempt_history", "queue_status", "worker_status"):
             ask(f"SELECT * FROM pipeline.{view}")
         assert ask("SELECT args FROM pipeline.task_status") == [(["a secret"],)]
+        (id,) = ask("SELECT id FROM pipeline.task_status")[0]
+        assert ask("SELECT actor FROM pipeline.tasks_v1(ARRAY[%s])", id) == [("greet",)]
+        assert ask("SELECT event FROM pipeline.timeline_v1(%s)", id) == [("enqueued",), ("due",)]
         assert ask("SELECT pipeline.flush_v1('default', 'me')") == [(1,)]
         with pytest.raises(errors.InsufficientPrivilege):
             ask("DELETE FROM pipeline.task")
