@@ -219,7 +219,7 @@ def test_nothing_that_is_logged_raises(task: CurrentTask, logs: TaskLogs, writte
     assert messages(written())[-1] == "fine"
 
 
-@pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e300, -1e300, 0, time.time() + 3600])
+@pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e300, -1e300, 0, 4e9])
 def test_a_time_that_makes_no_sense_is_now(task: CurrentTask, logs: TaskLogs, written: Any, created: float) -> None:
     logs.handle(logging.makeLogRecord({"name": "x", "levelno": 20, "msg": "x", "created": created}))
 
