@@ -93,7 +93,7 @@ class PostgresResultBackend(dramatiq_pg.PostgresBackend):
             ending = self._poller.wait(key, deadline, lambda each: each.is_answer, message)
         if not ending.has_result:
             kind, text = ending.error_type or "", ending.error_message or ""
-            raise ResultFailure(f"The task {ending.state}: {kind}: {text}", kind, text)
+            raise ResultFailure(f"The task is {ending.state}: {kind}: {text}", kind, text)
         encoder = self._own_encoder or get_encoder()
         return self.unwrap_result(None if ending.result is None else encoder.decode(ending.result.encode("utf-8")))
 

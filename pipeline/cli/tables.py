@@ -48,8 +48,8 @@ def show_json(value: Any) -> None:
 
 
 def show_json_line(value: Any) -> None:
-    """Print one row as JSON on a line of its own, for programs that read while it goes on."""
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+    """Print one row as JSON on a line of its own, in ASCII: it may hold what would move a terminal's cursor."""
+    click.echo(json.dumps(value, default=_plain))
 
 
 def queue_table(rows: Iterable[QueueRow]) -> Table:

@@ -48,12 +48,13 @@ SELECT t.message_id AS task_id, t.id, e.at, e.event, e.run, e.worker_id, e.who, 
               nullif(concat_ws('; ', nullif(c.reason, ''),
                                'killed ' || to_char(c.kill_at, 'YYYY-MM-DD HH24:MI:SS TZH:TZM')), '')
          FROM cancel_request c WHERE c.message_id = t.message_id) e;
-COMMENT ON VIEW task_timeline IS 'What has happened to a task: one row for each event. Ask for one task by its id';
-COMMENT ON COLUMN task_timeline.task_id   IS 'the task';
-COMMENT ON COLUMN task_timeline.id        IS 'its number: ask by this one';
-COMMENT ON COLUMN task_timeline.at        IS 'when it happened; ahead for what will';
-COMMENT ON COLUMN task_timeline.event     IS 'enqueued, due, claimed, started, the outcome of a run, cancelling, or the action of an operator';
-COMMENT ON COLUMN task_timeline.run       IS 'of which run';
-COMMENT ON COLUMN task_timeline.worker_id IS 'in which worker';
-COMMENT ON COLUMN task_timeline.who       IS 'the operator, if it was one';
-COMMENT ON COLUMN task_timeline.detail    IS 'an error, a reason, or what was changed';
+
+-- What has happened to this task, in its order, as the view shows it; planned once for each session. Made anew with the view.
+CREATE FUNCTION timeline_v1(p_id bigint) RETURNS SETOF task_timeline
+LANGUAGE plpgsql STABLE SET search_path = :"schema", pg_temp
+SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+BEGIN
+    RETURN QUERY SELECT e.* FROM task_timeline e WHERE e.id = p_id ORDER BY e.at, e.run NULLS FIRST;
+END $$;

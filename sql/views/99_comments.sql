@@ -95,37 +95,6 @@ COMMENT ON COLUMN gate_status.paused_by IS 'who paused it';
 COMMENT ON COLUMN gate_status.pause_reason IS 'why';
 COMMENT ON COLUMN gate_status.resume_at IS 'when the pause ends by itself';
 
-COMMENT ON VIEW audit_log IS 'One row for each command that changed something, kept for PIPELINE_RETENTION_DAYS. It is append-only: no role may write to it but through the commands, and the owner''s UPDATE, DELETE and TRUNCATE are refused, too.';
-COMMENT ON COLUMN audit_log.at IS 'when';
-COMMENT ON COLUMN audit_log.task_id IS 'uuid: the task it was done to; it stays when the task is gone';
-COMMENT ON COLUMN audit_log.queue IS 'the queue it was done to';
-COMMENT ON COLUMN audit_log.gate IS 'the gate it was done to';
-COMMENT ON COLUMN audit_log.worker_id IS 'the worker it was done to';
-COMMENT ON COLUMN audit_log.action IS 'cancel, force, cancel_where, force_where, retry, snooze, reschedule, reprioritise, move, clone, enqueue (of a clone), pause, resume, limit, weigh, flush, drain, repair';
-COMMENT ON COLUMN audit_log.who IS 'whom the caller named';
-COMMENT ON COLUMN audit_log.source IS 'cli (pipeline …), api (HTTP), python or sql';
-COMMENT ON COLUMN audit_log.reason IS 'why; empty if nobody said';
-COMMENT ON COLUMN audit_log.old_value IS 'jsonb: what was changed, as it was. Of cancel_where: the filter';
-COMMENT ON COLUMN audit_log.new_value IS 'jsonb: the same as it is now, or how many tasks it was';
-COMMENT ON COLUMN audit_log.audit_id IS 'bigint, in the order of the commands';
-
-COMMENT ON VIEW task_timeline IS 'What has happened to a task, one row for each event. Ask for one task, by its id as above; by its task_id alone it takes as long.';
-COMMENT ON COLUMN task_timeline.task_id IS 'uuid';
-COMMENT ON COLUMN task_timeline.id IS 'bigint';
-COMMENT ON COLUMN task_timeline.at IS 'when; ahead for what is due later';
-COMMENT ON COLUMN task_timeline.event IS 'enqueued, due, claimed, started, an outcome, cancelling (it was asked to end and has not yet), or the action of an operator';
-COMMENT ON COLUMN task_timeline.run IS 'of which run';
-COMMENT ON COLUMN task_timeline.worker_id IS 'in which worker';
-COMMENT ON COLUMN task_timeline.who IS 'the operator, if it was one';
-COMMENT ON COLUMN task_timeline.detail IS 'the error and when the next run is due; the reason and what was changed; what it waits for';
-
-COMMENT ON VIEW waiting IS 'What waits, wherever: ready and parked together. The other views are made of it.';
-COMMENT ON COLUMN waiting.id IS 'the task''s';
-COMMENT ON COLUMN waiting.eta IS 'when it is due';
-COMMENT ON COLUMN waiting.lane_id IS 'where it waits';
-COMMENT ON COLUMN waiting.run IS 'the number its next run will have';
-COMMENT ON COLUMN waiting.gate IS 'where it is parked; NULL in ready';
-
 COMMENT ON VIEW throughput IS 'One row for each minute, queue and actor in which runs ended.';
 COMMENT ON COLUMN throughput.minute IS 'when they ended, by the database''s clock';
 COMMENT ON COLUMN throughput.queue IS 'its name';
@@ -170,3 +139,45 @@ COMMENT ON COLUMN failures.first_seen IS 'when the oldest of them failed';
 COMMENT ON COLUMN failures.last_seen IS 'when the newest did';
 COMMENT ON COLUMN failures.error_message IS 'its text';
 COMMENT ON COLUMN failures.last_task_id IS 'its task, a UUID';
+
+COMMENT ON VIEW audit_log IS 'One row for each command that changed something, kept for PIPELINE_RETENTION_DAYS. It is append-only: no role may write to it but through the commands, and the owner''s UPDATE, DELETE and TRUNCATE are refused, too.';
+COMMENT ON COLUMN audit_log.at IS 'when';
+COMMENT ON COLUMN audit_log.task_id IS 'uuid: the task it was done to; it stays when the task is gone';
+COMMENT ON COLUMN audit_log.queue IS 'the queue it was done to';
+COMMENT ON COLUMN audit_log.gate IS 'the gate it was done to';
+COMMENT ON COLUMN audit_log.worker_id IS 'the worker it was done to';
+COMMENT ON COLUMN audit_log.action IS 'cancel, force, cancel_where, force_where, retry, snooze, reschedule, reprioritise, move, clone, enqueue (of a clone), pause, resume, limit, weigh, flush, drain, repair';
+COMMENT ON COLUMN audit_log.who IS 'whom the caller named';
+COMMENT ON COLUMN audit_log.source IS 'cli (pipeline …), api (HTTP), python or sql';
+COMMENT ON COLUMN audit_log.reason IS 'why; empty if nobody said';
+COMMENT ON COLUMN audit_log.old_value IS 'jsonb: what was changed, as it was. Of cancel_where: the filter';
+COMMENT ON COLUMN audit_log.new_value IS 'jsonb: the same as it is now, or how many tasks it was';
+COMMENT ON COLUMN audit_log.audit_id IS 'bigint, in the order of the commands';
+
+COMMENT ON VIEW task_timeline IS 'What has happened to a task, one row for each event. Ask for one task, by its id or its task_id.';
+COMMENT ON COLUMN task_timeline.task_id IS 'uuid';
+COMMENT ON COLUMN task_timeline.id IS 'bigint';
+COMMENT ON COLUMN task_timeline.at IS 'when; ahead for what is due later';
+COMMENT ON COLUMN task_timeline.event IS 'enqueued, due, claimed, started, an outcome, cancelling (it was asked to end and has not yet), or the action of an operator';
+COMMENT ON COLUMN task_timeline.run IS 'of which run';
+COMMENT ON COLUMN task_timeline.worker_id IS 'in which worker';
+COMMENT ON COLUMN task_timeline.who IS 'the operator, if it was one';
+COMMENT ON COLUMN task_timeline.detail IS 'the error and when the next run is due; the reason and what was changed; what it waits for';
+
+COMMENT ON VIEW task_logs IS 'One row for each line that a task logged while it ran, about a second after it did.';
+COMMENT ON COLUMN task_logs.task_id IS 'uuid';
+COMMENT ON COLUMN task_logs.run IS 'the number of the run that logged it';
+COMMENT ON COLUMN task_logs.attempt IS 'which attempt that run is, or was';
+COMMENT ON COLUMN task_logs.line IS 'from 1, in the order of logging within the run';
+COMMENT ON COLUMN task_logs.at IS 'when';
+COMMENT ON COLUMN task_logs.level IS 'debug, info, warning, error or critical; a level of one''s own counts as the one below it';
+COMMENT ON COLUMN task_logs.logger IS 'the logger''s name';
+COMMENT ON COLUMN task_logs.message IS 'the text, with the traceback if there is one. Not for pipeline_reader';
+COMMENT ON COLUMN task_logs.id IS 'the task''s, as in task_status: look lines up by id = pipeline.find_task_v1(''6f1c…'')';
+
+COMMENT ON VIEW waiting IS 'What waits, wherever: ready and parked together. The other views are made of it.';
+COMMENT ON COLUMN waiting.id IS 'the task''s';
+COMMENT ON COLUMN waiting.eta IS 'when it is due';
+COMMENT ON COLUMN waiting.lane_id IS 'where it waits';
+COMMENT ON COLUMN waiting.run IS 'the number its next run will have';
+COMMENT ON COLUMN waiting.gate IS 'where it is parked; NULL in ready';

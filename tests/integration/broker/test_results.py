@@ -11,6 +11,7 @@ import pytest
 from dramatiq.encoder import JSONEncoder
 from dramatiq.results import ResultFailure, ResultMissing, Results, ResultTimeout
 
+import pipeline
 from pipeline import PostgresResultBackend
 from tests.fixtures.broker import working
 from tests.fixtures.wait import eventually
@@ -27,14 +28,32 @@ def echo(broker) -> dramatiq.Actor:
 
 @pytest.mark.parametrize(
     "value",
-    [None, False, True, 0, "", [], {}, 1.5, "ä€😀\\u0000 is six characters", {"a": [1, {"b": None}]}, 2**80, "null"],
+    [
+        *(None, False, True, 0, -1, 2**63, 2**80, -(10**300), 1.5, 1e-300, 0.1 + 0.2),
+        *("", "null", "ä€😀\\u0000 is six characters", "\u2028\ufeff", '"quoted\\', "e\u0301"),
+        *([], {}, [[]], [None], {"": ""}, {"a": [1, {"b": None}]}, {"b": 1, "a": 2}, {"😀": ["\n\t"]}),
+    ],
     ids=repr,
 )
 def test_a_result_comes_back_as_it_was(echo, worker, value) -> None:
     assert echo.send(value).get_result(block=True) == value
 
 
-def test_a_result_just_under_the_limit_comes_back(broker, worker) -> None:
+def test_a_deeply_nested_result_comes_back(broker, worker) -> None:
+    @dramatiq.actor
+    def deep() -> Any:
+        value: Any = 1
+        for _ in range(200):
+            value = [{"a": value}]
+        return value
+
+    value = deep.send().get_result(block=True)
+    for _ in range(200):
+        value = value[0]["a"]
+    assert value == 1
+
+
+def test_a_result_at_the_limit_comes_back(broker, worker) -> None:
     """It is larger than the 8 kB that dramatiq-pg's notification could carry."""
     size = broker.settings.message_limit_bytes - len('""')
 
@@ -45,10 +64,10 @@ def test_a_result_just_under_the_limit_comes_back(broker, worker) -> None:
     assert len(big.send().get_result(block=True)) == size
 
 
-def test_a_result_over_the_limit_is_the_tasks_failure(broker, worker, rows) -> None:
+def test_a_result_one_byte_over_the_limit_is_the_tasks_failure(broker, worker, rows) -> None:
     @dramatiq.actor(max_retries=0)
     def too_big() -> str:
-        return "x" * broker.settings.message_limit_bytes
+        return "x" * (broker.settings.message_limit_bytes - len('""') + 1)
 
     with pytest.raises(ResultFailure, match="MessageTooLarge"):
         too_big.send().get_result(block=True)
@@ -120,6 +139,59 @@ def test_a_task_may_wait_for_another_tasks_result(echo, broker) -> None:
 
     with working(broker, threads=2):
         assert outer.send(1).get_result(block=True) == 2
+
+
+def test_waiting_ends_when_the_task_is_cancelled(echo, broker) -> None:
+    message = echo.send(1)
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(message.get_result, block=True, timeout=20_000)
+        eventually(lambda: any(thread.name == "pipeline-results" for thread in threading.enumerate()))
+
+        pipeline.cancel(message.message_id, who="ada", reason="no more")
+
+        with pytest.raises(ResultFailure, match="The task is cancelled: Cancelled: no more") as raised:
+            waiting.result(timeout=10)
+    assert (raised.value.orig_exc_type, raised.value.orig_exc_msg) == ("Cancelled", "no more")
+    with pytest.raises(ResultFailure):
+        message.get_result()
+
+
+def test_a_cancelled_task_that_runs_again_has_a_result(echo, broker) -> None:
+    message = echo.send(1)
+    pipeline.cancel(message.message_id, who="ada")
+    pipeline.retry_now(message.message_id, who="ada")
+    with pytest.raises(ResultMissing):
+        message.get_result()
+
+    with working(broker):
+        assert message.get_result(block=True, timeout=20_000) == 1
+
+
+@pytest.mark.leaves("worker")
+def test_waiting_ends_when_the_task_fails_as_poison(echo, rows) -> None:
+    message = echo.send(1)
+    worker = rows("SELECT pipeline.register_worker_v1('here', 1, 1, '{default}', '{}')")[0][0]
+    nothing = ", ".join(["'{}'"] * 8)
+    rows(
+        f"SELECT * FROM pipeline.exchange_v1({worker}, 1, {nothing}, NULL, false, '{{}}', '{{default}}', 1, NULL, NULL)"
+    )
+    rows("SELECT pipeline.rescue_v1(%s, 0, 1)", worker)
+
+    with pytest.raises(ResultFailure, match="WorkerLost"):
+        message.get_result(block=True, timeout=20_000)
+
+
+def test_a_task_that_keeps_no_result_is_waited_for_as_ever(broker, worker, states) -> None:
+    """Its program may store one by hand, later."""
+
+    @dramatiq.actor(store_results=False)
+    def quiet() -> None: ...
+
+    message = quiet.send()
+    eventually(lambda: states() == ["succeeded"])
+
+    with pytest.raises(ResultTimeout):
+        message.get_result(block=True, timeout=100)
 
 
 def test_waiting_ends_with_a_timeout(echo) -> None:

@@ -14,8 +14,9 @@ def _count(rows, table):
     return rows(f"SELECT count(*) FROM pipeline.{table}")[0][0]
 
 
-def test_ended_workers_go_after_a_day(purger, cursor, rows):
-    for state, age in (("s", "2 days"), ("d", "2 days"), ("s", "1 hour")):
+def test_ended_workers_go_when_no_attempt_can_name_them_any_more(purger, cursor, rows):
+    """A week of attempts is dropped when its last day is older than the retention time."""
+    for state, age in (("s", "38 days"), ("d", "38 days"), ("s", "36 days"), ("s", "1 hour")):
         rows(
             "INSERT INTO pipeline.worker (pid, threads, host, queues, state, ended_at)"
             " VALUES (1, 1, 'here', '{}', %s, now() - %s::interval)",
@@ -26,7 +27,7 @@ def test_ended_workers_go_after_a_day(purger, cursor, rows):
     with captured_logs() as logs:
         purger.run(cursor)
 
-    assert _count(rows, "worker") == 1
+    assert _count(rows, "worker") == 2
     assert logs == [{"event": "purge.done", "worker": 2, "log_level": "info"}]
 
 
@@ -173,3 +174,58 @@ def test_a_table_that_only_has_the_name_of_an_inbox_stops_nothing(purger, cursor
     rows("CREATE SCHEMA dramatiq; CREATE TABLE dramatiq.queue (id int)")
 
     purger.run(cursor)
+
+
+def test_nothing_is_deleted_in_larger_batches_than_one_transaction_may_hold(cursor, rows):
+    rows(
+        "INSERT INTO pipeline.audit (at, action, who) SELECT now() - interval '1 year', 'x', 'y' FROM generate_series(1, 25)"
+    )
+    rows("INSERT INTO pipeline.rate_limit SELECT now() - interval '1 min', 1, n::text FROM generate_series(1, 25) n")
+    rows("INSERT INTO pipeline.group_member SELECT gen_random_uuid(), n FROM generate_series(1, 25) n")
+    rows("INSERT INTO pipeline.slot SELECT n, 1, 'key:a' FROM generate_series(1, 25) n")
+    rows("INSERT INTO pipeline.ordering SELECT n, 'a' FROM generate_series(1, 25) n")
+    rows(
+        "INSERT INTO pipeline.attempt (task_id, run, attempt, outcome, finished_at)"
+        " SELECT n, 1, 1, 's', now() FROM generate_series(1, 25) n"
+    )
+    kinds = {"audit", "rate_limit", "group_member", "slot", "ordering"}
+
+    batches = []
+    for _ in range(4):
+        cursor.execute("SELECT kind, deleted FROM pipeline.purge_v1(30, 10)")
+        batches.append({kind: deleted for kind, deleted in cursor.fetchall() if kind in kinds})
+
+    assert [set(batch.values()) for batch in batches] == [{10}, {10}, {5}, {0}]
+
+
+def test_carried_tasks_that_are_over_are_forgotten_in_batches(keeper, cursor, rows, old_week, add_task):
+    for _ in range(5):
+        add_task(old_week, waits=True)
+    keeper.run(cursor)
+    rows("DELETE FROM pipeline.ready")
+    rows(
+        "INSERT INTO pipeline.attempt (task_id, run, attempt, outcome, finished_at)"
+        " SELECT id, 1, 1, 's', now() - interval '31 days' FROM pipeline.task_carry"
+    )
+
+    batches = [rows("SELECT pipeline.purge_carried_v1(30, 2)")[0][0] for _ in range(4)]
+
+    assert batches == [2, 2, 1, 0]
+
+
+def test_a_week_with_many_tasks_is_dropped_without_deleting_them(keeper, cursor, rows, old_week):
+    """Dropping is a change of the catalog: no row dies, so there is nothing to vacuum."""
+    rows(
+        "INSERT INTO pipeline.task (id, eta, created_at, message_id, lane_id, origin, actor, payload)"
+        " SELECT pipeline.first_id(%s) + n, now(), now(), gen_random_uuid(), 1, 's', 'add', '{}' FROM generate_series(1, 20000) n",
+        old_week,
+    )
+    written = "SELECT coalesce(sum(n_tup_del), 0) FROM pg_stat_xact_all_tables WHERE schemaname = 'pipeline'"
+    cursor.execute("SET lock_timeout = 0; BEGIN")
+    cursor.execute("SELECT pipeline.carry_tasks_v1(%s, 0, 500), pipeline.drop_week_v1(%s)", (old_week, old_week))
+    cursor.execute(written)
+    deleted = cursor.fetchone()[0]
+    cursor.execute("COMMIT")
+
+    assert deleted == 0
+    assert rows("SELECT count(*) FROM pipeline.task") == [(0,)]

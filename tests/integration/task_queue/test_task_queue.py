@@ -1,13 +1,17 @@
 """The five functions that existing code calls."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from dramatiq.results import ResultTimeout
 
 import pipeline
-from pipeline import PostgresBroker, TaskNotFound
+from pipeline import PostgresBroker, TaskNotFound, TaskNotSucceeded
 from pipeline.errors import NoCurrentTask
+from pipeline.settings import Settings
 from pipeline.task_queue import (
     enqueue_task_after_transaction,
     get_task_result,
@@ -15,6 +19,7 @@ from pipeline.task_queue import (
     retry_task_with_exponential_backoff,
     update_task_progress,
 )
+from tests.fixtures.broker import global_broker, working
 from tests.fixtures.wait import eventually
 
 Ask = Callable[..., Any]
@@ -75,6 +80,120 @@ def test_status_and_result_follow_the_task(add: Any) -> None:
     assert (shown["name"], shown["progress"], shown["attempt"]) == ("add", 100, 1)
     assert shown["created_at"] <= shown["started_at"] <= shown["finished_at"]
     assert status_of(bad)["error_message"] == "ValueError: below zero"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_result_can_be_waited_for(add: Any) -> None:
+    task_id = add.send(3, 4).message_id
+
+    assert get_task_result(task_id, block=True) == 7
+    assert get_task_result(task_id, True, 1) == 7
+    assert get_task_result(add.send(0).message_id, block=True) is None
+
+
+def test_waiting_for_an_unknown_task_says_so_at_once(broker: PostgresBroker) -> None:
+    for task_id in ("00000000-0000-4000-8000-000000000000", "x"):
+        with pytest.raises(TaskNotFound, match=task_id):
+            get_task_result(task_id, block=True)
+
+
+def test_waiting_ends_with_an_error_when_the_time_is_over(add: Any) -> None:
+    task_id = add.send(1).message_id
+
+    with pytest.raises(ResultTimeout, match=f"The task {task_id} has not ended in time"):
+        get_task_result(task_id, block=True, timeout=50)
+    assert get_task_result(task_id) is None
+
+
+@pytest.mark.usefixtures("worker")
+def test_who_waits_for_a_task_that_fails_gets_to_know_how(add: Any) -> None:
+    task_id = add.send(-1).message_id
+
+    with pytest.raises(TaskNotSucceeded, match=f"The task {task_id} is failed: ValueError: below zero") as raised:
+        get_task_result(task_id, block=True)
+
+    assert (raised.value.task_id, raised.value.state, raised.value.error) == (
+        task_id,
+        "failed",
+        "ValueError: below zero",
+    )
+
+
+def test_who_waits_for_a_task_that_is_cancelled_gets_to_know_while_waiting(add: Any) -> None:
+    task_id = add.send(1).message_id
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(get_task_result, task_id, block=True, timeout=20_000)
+        eventually(lambda: any(thread.name == "pipeline-results" for thread in threading.enumerate()))
+
+        pipeline.cancel(task_id, who="ada", reason="no more")
+
+        with pytest.raises(TaskNotSucceeded, match="is cancelled: Cancelled: no more"):
+            waiting.result(timeout=10)
+
+
+@pytest.mark.usefixtures("worker")
+def test_who_waits_for_a_task_that_is_skipped_gets_to_know(broker: PostgresBroker) -> None:
+    @pipeline.actor(max_age=1)
+    def late() -> int:
+        return 1
+
+    task_id = late.send_with_options(delay=50).message_id
+
+    with pytest.raises(TaskNotSucceeded, match="is skipped"):
+        get_task_result(task_id, block=True)
+
+
+def test_the_end_of_a_task_that_was_let_run_again_is_waited_for(add: Any, broker: PostgresBroker) -> None:
+    task_id = add.send(1).message_id
+    pipeline.cancel(task_id, who="ada")
+    pipeline.retry_now(task_id, who="ada")
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(get_task_result, task_id, block=True, timeout=20_000)
+        with working(broker):
+            assert waiting.result(timeout=20) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_expired_result_is_gone_and_the_task_stays_succeeded(broker: PostgresBroker) -> None:
+    @pipeline.actor(result_ttl=100)
+    def brief() -> int:
+        return 1
+
+    task_id = brief.send().message_id
+    eventually(lambda: status_of(task_id)["status"] == "succeeded")
+
+    eventually(lambda: get_task_result(task_id) is None)
+    assert (status_of(task_id)["status"], status_of(task_id)["result"]) == ("succeeded", None)
+    assert get_task_result(task_id, block=True) is None
+
+
+@pytest.mark.usefixtures("worker")
+def test_each_actor_keeps_its_results_for_its_own_time(broker: PostgresBroker, rows: Ask) -> None:
+    @pipeline.actor(result_ttl=60_000)
+    def minute() -> int:
+        return 1
+
+    @pipeline.actor(result_ttl=86_400_000)
+    def day() -> int:
+        return 1
+
+    for each in (minute, day):
+        get_task_result(each.send().message_id, block=True)
+
+    kept = "SELECT extract(epoch FROM result_until - finished_at)::int FROM pipeline.attempt ORDER BY 1"
+    assert [seconds for (seconds,) in rows(kept)] == [60, 86_400]
+
+
+def test_waiting_works_without_a_result_backend_of_ours(settings: Settings) -> None:
+    with global_broker(PostgresBroker(settings=settings, middleware=[])) as other:
+
+        @pipeline.actor
+        def quiet() -> int:
+            return 1
+
+        task_id = quiet.send().message_id
+        with working(other):
+            assert get_task_result(task_id, block=True) is None
 
 
 def test_progress_of_a_task_from_outside(add: Any) -> None:

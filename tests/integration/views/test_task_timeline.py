@@ -187,6 +187,16 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
+def test_by_id_it_takes_less_than_a_millisecond(rows: Rows, many: int) -> None:
+    """As a function that is planned once for each session; the quickest of many, for others are at work here, too."""
+    times = []
+    for _ in range(50):
+        (plan,) = rows("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM pipeline.timeline_v1(%s)", many)[0][0]
+        times.append(plan["Planning Time"] + plan["Execution Time"])
+
+    assert min(times) < 1
+
+
 def rows_read(node: dict[str, Any]) -> float:
     """Count them; of an empty partition there is nothing to read."""
     return float(node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)))
@@ -207,4 +217,6 @@ def test_it_is_read_from_indexes_only_whatever_there_is_beside_it(rows: Rows, ma
     }
     assert read <= SMALL
     assert found["Plan"]["Actual Rows"] == 2
-    assert found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 150
+    assert (
+        found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 400
+    )  # 15 asks find_task_v1 more often
