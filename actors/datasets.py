@@ -90,7 +90,7 @@ def import_orders(path_or_id: str | int) -> ImportReport:
         raise
     with _step(end) as session:
         report = finish_dataset(session, cursor.dataset_id)
-    current_task().progress(100, f"{report['orders']} orders, {report['rejected']} rows rejected")
+    current_task().report(percent=100, note=f"{report['orders']} orders, {report['rejected']} rows rejected")
     return report
 
 
@@ -114,7 +114,7 @@ def _import_rows(cursor: ImportCursor) -> ImportCursor:
             with _step(cursor) as session:
                 order_ids = save_batch(session, cursor.dataset_id, batch.rows)
                 send_many(first_step(order_id) for order_id in order_ids)
-            current_task().progress(99 * cursor.offset // size, f"row {cursor.row}")
+            current_task().report(done=cursor.offset, total=size, step="import", note=f"row {cursor.row}")
     return cursor
 
 

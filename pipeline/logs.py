@@ -83,8 +83,7 @@ def name_the_task(_logger: WrappedLogger, _method: str, line: EventDict) -> Even
 
 def hide_arguments(record: logging.LogRecord) -> bool:
     """Let messages appear in a line by actor and id only, wherever they stand in it. A filter: it keeps every line."""
-    record.msg = _hidden(record.msg)
-    record.args = _hidden(record.args)
+    record.msg, record.args = without_arguments(record.msg), without_arguments(record.args)
     return True
 
 
@@ -93,8 +92,8 @@ def drop_arguments(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_ARGUMENTS)
 
 
-def _hidden(value: Any) -> Any:
-    """Name the messages in a value; values inside of its values are nobody's business but its own."""
+def without_arguments(value: Any) -> Any:
+    """Name the messages that a value is, or that it holds; not those inside of what it holds."""
     if isinstance(value, Mapping) and any(_is_message(each) for each in value.values()):
         return Line((key, _named(each)) for key, each in value.items())
     if isinstance(value, tuple):

@@ -86,7 +86,7 @@ class Board:
         _ID.pack_into(self._memory, _offset(slot), 0)
 
     def _take_slot(self, thread: Thread) -> int | None:
-        """Give a thread a slot, the lowest that is free, also of those that belonged to threads that are gone."""
+        """Give a thread a slot that is free, those first that belonged to threads that are gone."""
         for other, slot in list(self._slot_of.items()):
             if not other.is_alive() and not _ID.unpack_from(self._memory, _offset(slot))[0]:
                 with suppress(KeyError):  # another thread that begins did the same

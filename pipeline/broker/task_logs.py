@@ -7,7 +7,6 @@ say of a run is in its attempt. Nothing here raises or waits, and there is no lo
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import sys
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline.broker.root_logger import Listener
 from pipeline.context import find_current_task
 from pipeline.logger import Line
-from pipeline.logs import hide_arguments
+from pipeline.logs import without_arguments
 from pipeline.text import clean
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ _QUIET_SHARE = 0.75
 _MOST_LINES = 20_000
 #: Lines that are written by one statement.
 _BATCH_LINES = 5_000
+#: Older lines, and those of the future, were made by hand, or the machine's clock was set meanwhile.
+_OLDEST_SECONDS = 30 * 86_400
 #: What a smallint holds.
 _HIGHEST_LEVEL = 32_767
 #: Whose lines are about tasks, not by them.
@@ -75,12 +76,13 @@ class _Kept(NamedTuple):
     message: str
 
     def as_dict(self, now: float) -> dict[str, Any]:
-        """Write it for ``write_logs_v1``, which goes by the database's clock."""
+        """Write it for ``write_logs_v1``, which goes by the database's clock. It refuses nothing that stands here."""
+        age = now - self.created
         return {
             "t": self.id,
             "r": self.run,
             "n": self.number,
-            "a": round(now - self.created, 6),
+            "a": round(age, 6) if 0 <= age < _OLDEST_SECONDS else 0,
             "l": self.level,
             "g": self.logger,
             "m": self.message,
@@ -127,10 +129,10 @@ class TaskLogs(Listener):
             return
         log.bytes = size
         level = min(max(record.levelno, 0), _HIGHEST_LEVEL)
-        self._lines.append(_Kept(log.id, log.run, next(log.numbers), record.created, level, name, text))
+        self._lines.append(_Kept(log.id, log.run, next(log.numbers), float(record.created), level, name, text))
 
     def _leave_out(self, log: RunLog, record: logging.LogRecord) -> None:
-        log.leave_out(record.created)
+        log.leave_out(float(record.created))
         self._short.add(log)
 
     # --- where they are written ---------------------------------------------------------------------------------------
@@ -180,12 +182,12 @@ def _is_machinery(name: str) -> bool:
 
 def _text(record: logging.LogRecord) -> str:
     """Make the text of a line with its traceback, as plain as Python's own: without values of variables."""
-    shown = copy.copy(record)
-    hide_arguments(shown)
+    form, values = without_arguments(record.msg), without_arguments(record.args)
     try:
-        message = str(Line(shown.msg)) if isinstance(shown.msg, Mapping) else shown.getMessage()
+        message = str(Line(form) if isinstance(form, Mapping) else form)
+        message = message % values if values else message  # as LogRecord.getMessage does
     except Exception as broken:  # noqa: BLE001 - the values that are put in are anybody's objects
-        message = f"{shown.msg!r} (its values cannot be put in: {type(broken).__name__})"
+        message = f"{form!r} (its values cannot be put in: {type(broken).__name__})"
     return clean("\n".join([message, *_traces(record)]))
 
 

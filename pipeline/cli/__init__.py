@@ -19,7 +19,7 @@ from pipeline.cli.failure import Failure
 from pipeline.store.audit import acting_from
 
 #: Our commands, in the order in which they are needed.
-COMMANDS = ("up", "migrate", "worker", "status", "inspect", "task", "queue", "gate", "audit", "repair")
+COMMANDS = ("up", "migrate", "worker", "status", "inspect", "task", "queue", "gate", "audit", "doctor", "repair")
 
 
 class CommandLine(click.Group):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.commands.doctor import Finding
 from pipeline.store.audit import AuditRow
 from pipeline.store.gates import GateRow
 from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
@@ -26,6 +27,9 @@ _COLOURS = {
     "alive": "green",
     "draining": "cyan",
     "dead": "red",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
 }
 
 
@@ -44,8 +48,8 @@ def show_json(value: Any) -> None:
 
 
 def show_json_line(value: Any) -> None:
-    """Print one row as JSON on a line of its own, for programs that read while it goes on."""
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+    """Print one row as JSON on a line of its own, in ASCII: it may hold what would move a terminal's cursor."""
+    click.echo(json.dumps(value, default=_plain))
 
 
 def queue_table(rows: Iterable[QueueRow]) -> Table:
@@ -162,6 +166,14 @@ def timeline_table(rows: Iterable[TimelineRow]) -> Table:
     table = _table("timeline", ["when", "what", "run", "worker", "who", "more"], numbers=(2, 3))
     for row in rows:
         _add(table, _when(row.at), row.event, row.run, row.worker_id, row.who, row.detail)
+    return table
+
+
+def finding_table(rows: Iterable[Finding]) -> Table:
+    """One line per check, and what to do below it."""
+    table = _table("", ["check", "", "found"])
+    for row in rows:
+        _add(table, row.check.replace("_", " "), row.verdict, "\n".join(filter(None, (row.found, row.remedy))))
     return table
 
 

@@ -85,7 +85,7 @@ def watch(task_id: str) -> None:
 
 @task.command()
 @click.argument("task_id", metavar="ID")
-@click.option("--run", type=click.IntRange(min=1), help="Only this run. [all]")
+@click.option("--run", type=click.IntRange(1, 2**31 - 1), help="Only this run. [all]")
 @click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), default="debug", help="Only from here on.")
 @click.option("--follow", is_flag=True, help="Go on until the task has ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")

@@ -67,7 +67,7 @@ class _Lines:
         self._last: tuple[object, ...] = ()
 
     def show(self, row: TaskRow) -> None:
-        now = (row.state, row.attempt, row.progress, row.note)
+        now = (row.state, row.attempt, row.progress, row.step, row.done, row.total, row.note)
         if now != self._last:
             click.echo(f"{datetime.now().astimezone():%H:%M:%S} {_told(row)}")
         self._last = now
@@ -82,10 +82,11 @@ class _Bar(AbstractContextManager["_Bar"]):
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[elapsed]}"),
+            TextColumn("{task.fields[expected]}"),
             TextColumn("{task.description}"),
         )
         self._progress = Progress(*columns, console=console)
-        self._bar = self._progress.add_task("", total=100, actor="", elapsed="")
+        self._bar = self._progress.add_task("", total=100, actor="", elapsed="", expected="")
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -95,15 +96,37 @@ class _Bar(AbstractContextManager["_Bar"]):
         self._progress.stop()
 
     def show(self, row: TaskRow) -> None:
-        told = f"{row.state.value} {row.note}".rstrip()
         self._progress.update(
-            self._bar, completed=row.progress, description=escape(told), actor=escape(row.actor), elapsed=_elapsed(row)
+            self._bar,
+            completed=row.progress,
+            description=escape(" ".join(filter(None, [row.state.value, _step(row), row.note]))),
+            actor=escape(row.actor),
+            elapsed=_elapsed(row),
+            expected=_expected(row),
         )
 
 
 def _told(row: TaskRow) -> str:
     attempts = f" after {row.attempt} attempts" if row.attempt and row.state not in FINAL_STATES else ""
-    return f"{row.state.value}{attempts} {row.progress}% {row.note}".rstrip()
+    parts = [f"{row.state.value}{attempts} {row.progress}%", _step(row), row.note, _expected(row)]
+    return " ".join(filter(None, parts))
+
+
+def _step(row: TaskRow) -> str:
+    """Tell what it is at, and how much of it is done; nothing once it has ended."""
+    if row.state in FINAL_STATES:
+        return ""
+    counts = "" if row.done is None else f"{row.done:,}" if row.total is None else f"{row.done:,}/{row.total:,}"
+    return " ".join(filter(None, [row.step, counts]))
+
+
+def _expected(row: TaskRow) -> str:
+    """Tell when it will have ended, by this machine's clock; nothing if that cannot be said."""
+    if row.expected_at is None or row.state in FINAL_STATES:
+        return ""
+    expected = row.expected_at.astimezone()
+    is_today = expected.date() == datetime.now(tz=expected.tzinfo).date()
+    return f"until {expected:%H:%M:%S}" if is_today else f"until {expected:%Y-%m-%d %H:%M}"
 
 
 def _elapsed(row: TaskRow) -> str:

@@ -69,7 +69,9 @@ def scrape(pool: Pool, url: str, sql: Mapping[str, str]) -> str:
 def _asked(connection: Connection, sql: Mapping[str, str], ask: Callable[..., Families]) -> list[Family]:
     with connection, connection.cursor() as cursor:
         metrics.limit_time(sql, cursor, _STATEMENT_SECONDS)
-        return list(ask(sql, cursor))
+        families = list(ask(sql, cursor))
+        metrics.limit_time(sql, cursor, 0)  # psycopg2 takes a transaction for ended whose COMMIT ran out of time
+        return families
 
 
 def _depths(sql: Mapping[str, str], cursor: Any) -> Families:

@@ -262,12 +262,14 @@ BEGIN
     RETURN v_lost;
 END $$;
 
--- How often a task has lost its process or its thread since it was last enqueued.
+-- How often a task has lost its process or its thread since it was last enqueued or, if it commits step by step, since its
+-- last step: what gets on is no poison, however often its processes are killed.
 CREATE OR REPLACE FUNCTION count_losses(p_id bigint) RETURNS int
 LANGUAGE sql STABLE AS $$
     SELECT count(*)::int FROM attempt
      WHERE task_id = p_id AND outcome = 'l'
        AND run > coalesce((SELECT max(run) FROM attempt WHERE task_id = p_id AND outcome IN ('s', 'f', 'c', 'k')), 0)
+       AND finished_at > coalesce((SELECT saved_at FROM checkpoint WHERE task_id = p_id), '-infinity')
 $$;
 
 -- Let workers claim nothing more and end once their tasks have: the ones named, or those alive (on one host), with NULL for

@@ -6,9 +6,10 @@ SELECT set_config('statement_timeout', %(ms)s::text, true)
 
 -- name: metric_depths
 -- What waits and runs in each queue: how many, and for how long the oldest has. Counted up to the limit in each lane, so that
--- a backlog of any size takes a moment. What a worker holds and has not begun is queued.
+-- a backlog of any size takes a moment. What a worker holds and has not begun is queued; of one that is silent nobody knows.
 WITH held AS MATERIALIZED (
-    SELECT u.lane, u.eta, c.claimed_at, u.id = ANY (w.running) AS runs
+    SELECT u.lane, u.eta, c.claimed_at,
+           coalesce(u.id = ANY (w.running) OR w.beat_at < clock_timestamp() - 3 * w.beat_seconds * interval '1 s', true) AS runs
       FROM :"schema".claim c LEFT JOIN :"schema".worker w ON w.worker_id = c.worker_id,
            unnest(c.ids, c.runs, c.lanes, c.etas) AS u(id, run, lane, eta)
      WHERE NOT EXISTS (SELECT FROM :"schema".attempt a WHERE a.task_id = u.id AND a.run = u.run)
@@ -18,10 +19,10 @@ WITH held AS MATERIALIZED (
            (SELECT count(*) FROM (SELECT FROM :"schema".ready r WHERE r.lane_id = l.lane_id AND r.eta > now() LIMIT %(limit)s) d)
          + (SELECT count(*) FROM (SELECT FROM :"schema".parked p WHERE p.lane_id = l.lane_id AND p.eta > now() LIMIT %(limit)s) d) AS scheduled,
            (SELECT count(*) FROM (SELECT FROM :"schema".parked p WHERE p.lane_id = l.lane_id AND p.eta <= now() LIMIT %(limit)s) d) AS parked,
-           (SELECT count(*) FROM held h WHERE h.lane = l.lane_id AND h.runs IS NOT TRUE) AS reserved,
+           (SELECT count(*) FROM held h WHERE h.lane = l.lane_id AND NOT h.runs) AS reserved,
            (SELECT count(*) FROM held h WHERE h.lane = l.lane_id AND h.runs) AS running,
            least((SELECT r.eta FROM :"schema".ready r WHERE r.lane_id = l.lane_id AND r.eta <= now() ORDER BY r.eta LIMIT 1),
-                 (SELECT min(h.eta) FROM held h WHERE h.lane = l.lane_id AND h.runs IS NOT TRUE)) AS queued_since,
+                 (SELECT min(h.eta) FROM held h WHERE h.lane = l.lane_id AND NOT h.runs)) AS queued_since,
            (SELECT min(p.eta) FROM (SELECT p.eta FROM :"schema".parked p WHERE p.lane_id = l.lane_id AND p.eta <= now() LIMIT %(limit)s) p) AS parked_since,
            (SELECT min(h.claimed_at) FROM held h WHERE h.lane = l.lane_id AND h.runs) AS running_since
       FROM :"schema".lane l

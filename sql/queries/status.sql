@@ -9,28 +9,32 @@ SELECT s.* FROM :"schema".tasks_v1(ARRAY(SELECT :"schema".find_tasks(
 -- name: started_tasks
 -- What runs, the oldest first: as is told of each worker, less what has ended since; and all that workers hold which were not
 -- heard of for a while, since it may run.
-WITH alive AS (
+--
+-- Here and below: only with LIMIT does the planner ask for each run whether it has ended, instead of reading all attempts there
+-- are; and claims that come in their order need no sorting, so that no more of them are looked at than it takes.
+WITH alive AS MATERIALIZED (
     SELECT worker_id, beat_at, running, running_since, running_threads,
            beat_at < clock_timestamp() - 3 * beat_seconds * interval '1 s' AS is_silent
       FROM :"schema".worker WHERE state = 'a'
-), held AS (
+), told AS (
     SELECT w.worker_id, u.thread, u.id, c.runs[p.place] AS run, c.lanes[p.place] AS lane_id, u.since, w.is_silent, w.beat_at
       FROM alive w
      CROSS JOIN LATERAL unnest(w.running, w.running_since, w.running_threads) AS u(id, since, thread)
       JOIN :"schema".claim c ON c.worker_id = w.worker_id AND u.id = ANY (c.ids)
      CROSS JOIN LATERAL array_position(c.ids, u.id) AS p(place)
-     UNION ALL
-    SELECT w.worker_id, NULL, u.id, u.run, u.lane_id, c.claimed_at, w.is_silent, w.beat_at
-      FROM alive w
-      JOIN :"schema".claim c ON c.worker_id = w.worker_id
-     CROSS JOIN LATERAL unnest(c.ids, c.runs, c.lanes) AS u(id, run, lane_id)
-     WHERE w.is_silent AND u.id <> ALL (w.running)
-), running AS MATERIALIZED (
-    SELECT h.* FROM held h
-      -- LIMIT keeps the planner from reading all attempts there are: it has to ask for each run.
-      LEFT JOIN LATERAL (SELECT true AS is_over FROM :"schema".attempt a WHERE a.task_id = h.id AND a.run = h.run LIMIT 1) o ON true
+      LEFT JOIN LATERAL (SELECT true AS is_over FROM :"schema".attempt a
+                          WHERE a.task_id = u.id AND a.run = c.runs[p.place] LIMIT 1) o ON true
      WHERE o.is_over IS NULL
-     ORDER BY h.since LIMIT %(limit)s
+     ORDER BY u.since LIMIT %(limit)s
+), silent AS (
+    SELECT c.worker_id, NULL::int AS thread, u.id, u.run, u.lane_id, c.claimed_at AS since, true AS is_silent, c.beat_at
+      FROM (SELECT c.*, w.beat_at, w.running FROM :"schema".claim c JOIN alive w USING (worker_id) WHERE w.is_silent ORDER BY c.claim_id) c
+     CROSS JOIN LATERAL unnest(c.ids, c.runs, c.lanes) AS u(id, run, lane_id)
+      LEFT JOIN LATERAL (SELECT true AS is_over FROM :"schema".attempt a WHERE a.task_id = u.id AND a.run = u.run LIMIT 1) o ON true
+     WHERE u.id <> ALL (c.running) AND o.is_over IS NULL
+     ORDER BY c.claim_id LIMIT %(limit)s
+), running AS MATERIALIZED (
+    SELECT * FROM (SELECT * FROM told UNION ALL SELECT * FROM silent) h ORDER BY h.since LIMIT %(limit)s
 )
 SELECT r.worker_id, r.thread, t.message_id::text, t.actor, l.queue, l.priority::int, r.run,
        coalesce((SELECT a.attempt FROM :"schema".attempt a WHERE a.task_id = r.id ORDER BY a.run DESC LIMIT 1), 0)::int,
@@ -46,13 +50,14 @@ SELECT r.worker_id, r.thread, t.message_id::text, t.actor, l.queue, l.priority::
 -- What workers have claimed that are heard of, and, as is told of them, does not run; the oldest claims first.
 WITH reserved AS MATERIALIZED (
     SELECT c.claim_id, c.worker_id, c.claimed_at, u.id, u.run, u.lane_id, u.place
-      FROM :"schema".claim c
-      JOIN :"schema".worker w ON w.worker_id = c.worker_id AND w.state = 'a'
-                             AND w.beat_at >= clock_timestamp() - 3 * w.beat_seconds * interval '1 s'
+      FROM (SELECT c.*, w.running FROM :"schema".claim c
+              JOIN :"schema".worker w ON w.worker_id = c.worker_id AND w.state = 'a'
+                                     AND w.beat_at >= clock_timestamp() - 3 * w.beat_seconds * interval '1 s'
+             ORDER BY c.claim_id) c
      CROSS JOIN LATERAL unnest(c.ids, c.runs, c.lanes) WITH ORDINALITY AS u(id, run, lane_id, place)
       LEFT JOIN LATERAL (SELECT true AS is_over FROM :"schema".attempt a WHERE a.task_id = u.id AND a.run = u.run LIMIT 1) o ON true
-     WHERE u.id <> ALL (w.running) AND o.is_over IS NULL
-     ORDER BY c.claim_id, u.place LIMIT %(limit)s
+     WHERE u.id <> ALL (c.running) AND o.is_over IS NULL
+     ORDER BY c.claim_id LIMIT %(limit)s
 )
 SELECT r.worker_id, NULL, t.message_id::text, t.actor, l.queue, l.priority::int, r.run,
        coalesce((SELECT a.attempt FROM :"schema".attempt a WHERE a.task_id = r.id ORDER BY a.run DESC LIMIT 1), 0)::int,

@@ -13,9 +13,8 @@ SELECT t.message_id AS task_id,
        a.started_at,
        a.finished_at,
        a.next_eta,
-       -- From when the run before it said that this one would be due; the first one's eta is the task's. It may have begun
-       -- before, if somebody let the task run at once.
-       greatest(extract(epoch FROM a.started_at - CASE WHEN a.run = 1 THEN t.eta ELSE b.next_eta END), 0)::float8 AS wait_seconds,
+       -- It may have begun before it was due, if somebody let the task run at once.
+       CASE WHEN a.started_at IS NOT NULL THEN extract(epoch FROM greatest(a.started_at, d.due_at) - d.due_at)::float8 END AS wait_seconds,
        extract(epoch FROM a.finished_at - a.started_at)::float8 AS run_seconds,
        a.error->>'type'      AS error_type,
        a.error->>'message'   AS error_message,
@@ -24,4 +23,5 @@ SELECT t.message_id AS task_id,
   FROM attempt a
   JOIN (SELECT * FROM task UNION ALL SELECT * FROM task_carry) t ON t.id = a.task_id
   LEFT JOIN attempt b ON b.task_id = a.task_id AND b.run = a.run - 1
+ CROSS JOIN LATERAL (SELECT CASE WHEN a.run = 1 THEN t.eta ELSE b.next_eta END AS due_at) d
   LEFT JOIN worker w ON w.worker_id = a.worker_id;

@@ -66,7 +66,7 @@ def test_a_worker_knows_that_its_session_is_not_its_own(pooled_url: str) -> None
 
 
 def states(url: str, ids: list[str]) -> object:
-    question = "SELECT string_agg(DISTINCT state, ' ') FROM pipeline.task_status WHERE task_id = ANY (%s)"
+    question = "SELECT string_agg(DISTINCT state, ' ') FROM pipeline.task_status WHERE task_id = ANY (%s::uuid[])"
     return query(url, question, (ids,))
 
 

@@ -58,7 +58,7 @@ def test_short_tasks_do_not_wait_behind_long_ones(worker: Program, broker: Postg
         waited = query(
             database_url,
             "SELECT max(extract(epoch FROM a.started_at - t.created_at))::float8 FROM pipeline.attempt_history a"
-            " JOIN pipeline.task_status t USING (task_id) WHERE a.outcome = 'succeeded' AND task_id = ANY (%s)",
+            " JOIN pipeline.task_status t USING (task_id) WHERE a.outcome = 'succeeded' AND task_id = ANY (%s::uuid[])",
             (is_short,),
         )
         assert float(str(waited)) < long - 1
@@ -74,7 +74,7 @@ def test_tasks_that_turn_out_to_be_no_longer_tiny_are_shared(
     shares = query(
         database_url,
         "SELECT json_agg(n)::text FROM (SELECT count(*) AS n FROM pipeline.attempt_history"
-        " WHERE outcome = 'succeeded' AND task_id = ANY (%s) GROUP BY worker_id) shares",
+        " WHERE outcome = 'succeeded' AND task_id = ANY (%s::uuid[]) GROUP BY worker_id) shares",
         (ids,),
     )
     assert min(json.loads(str(shares))) >= 75

@@ -36,7 +36,7 @@ def test_what_runs_is_shown_soon_and_with_its_real_start(
     (task,) = eventually(lambda: shown(database_url), within=5)
 
     assert time.time() - noticed < 3
-    assert (task["task_id"], task["actor"]) == (task_id, actor.actor_name)
+    assert (task["task_id"], task["actor"], task["thread"]) == (task_id, actor.actor_name, 1)
     started = query(database_url, "SELECT extract(epoch FROM %s::timestamptz)::float8", (task["started_at"],))
     assert abs(float(str(started)) - began) < 1
     worker.signal(signal.SIGTERM)
@@ -50,6 +50,7 @@ def test_what_has_ended_is_shown_no_more(database_url: str, place: Path, send: S
     (place / "b").mkdir()
     first, second = send("a"), send("b", "b")
     eventually(lambda: {task["task_id"] for task in shown(database_url)} == {first, second}, within=30)
+    assert sorted(task["thread"] for task in shown(database_url)) == [1, 2]
 
     (place / "go").touch()
 

@@ -458,11 +458,11 @@ def test_outcomes_that_come_while_the_hub_stumbles_are_kept(broker, rows, monkey
         eventually(lambda: broker.interrupter.running())
         beat = broker.hub._beat
 
-        def stumble() -> None:
+        def stumble(now: float) -> None:
             if not has_stumbled.is_set():
                 has_stumbled.set()
                 raise ZeroDivisionError
-            beat()
+            beat(now)
 
         monkeypatch.setattr(broker.hub, "_beat", stumble)
         assert has_stumbled.wait(5)

@@ -31,7 +31,8 @@ def steps(what: str = "end") -> str:
     """Report progress, step by step as the test lets it."""
     for number, step in enumerate(STEPS):
         step.wait(20)
-        pipeline.current_task().progress(30 * (number + 1), f"step [{number}]")
+        percent, done = 30 * (number + 1), 1_000 * (number + 1)
+        pipeline.current_task().report(percent=percent, done=done, total=3_000, step="rows", note=f"step [{number}]")
     if what == "fail":
         raise ValueError(what)
     return what
@@ -257,7 +258,9 @@ def test_watch_prints_a_line_for_each_change(
             for number, step in enumerate(STEPS):
                 step.set()
                 if number < 2:
-                    program.says(f"running {30 * (number + 1)}% step [{number}]")
+                    program.says(f"running {30 * (number + 1)}% rows {number + 1},000/3,000 step [{number}]")
+                if number == 1:
+                    program.says("step [1] until ")
             assert program.end() == status
 
     lines = [line.split(" ", 1)[1] for line in program.output.splitlines()]
@@ -304,7 +307,7 @@ def test_watch_draws_a_bar_on_a_terminal(broker: PostgresBroker, send: Callable[
         eventually(lambda: "queued" in output(), within=30)
         with working(broker, threads=1):
             STEPS[0].set()
-            eventually(lambda: "30%" in output() and "running step [0]" in output(), within=10)
+            eventually(lambda: "30%" in output() and "running rows 1,000/3,000 step [0]" in output(), within=10)
             for step in STEPS:
                 step.set()
             eventually(lambda: process.poll() is not None and output(), within=30)

@@ -198,6 +198,26 @@ def test_a_reader_sees_what_happens_but_not_with_what(as_role, rows):
                 ask(statement)
 
 
+def test_a_reader_sees_that_something_was_logged_and_an_operator_what(as_role, rows):
+    rows(ENQUEUE)
+    line = "(SELECT json_build_array(json_build_object('t', id, 'r', 1, 'n', 1, 'a', 0, 'l', 30, 'g', 'x', 'm', 'text')) FROM {})"
+    with as_role("pipeline_worker") as ask:
+        assert ask("SELECT pipeline.write_logs_v1(" + line.format("pipeline.task_status") + ")") == [(1,)]
+        with pytest.raises(errors.InsufficientPrivilege):
+            ask("SELECT message FROM pipeline.task_log")
+    with as_role("pipeline_reader") as ask:
+        assert ask("SELECT run, line, level, logger FROM pipeline.task_logs") == [(1, 1, "warning", "x")]
+        for statement in ("SELECT message FROM pipeline.task_logs", "SELECT pipeline.write_logs_v1('[]')"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                ask(statement)
+    with as_role("pipeline_producer") as ask:
+        for statement in ("SELECT run FROM pipeline.task_logs", "SELECT pipeline.write_logs_v1('[]')"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                ask(statement)
+    with as_role("pipeline_operator") as ask:
+        assert ask("SELECT message FROM pipeline.task_logs") == [("text",)]
+
+
 def test_a_reader_sees_what_is_paused_and_by_whom_and_pauses_nothing(as_role, rows):
     rows("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
     with as_role("pipeline_reader") as ask:

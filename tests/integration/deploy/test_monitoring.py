@@ -18,6 +18,7 @@ from api.app import create_app
 from api.extensions import db
 from pipeline import get_broker
 from pipeline.settings import Settings
+from tests.architecture.tree import doc, table_rows
 from tests.fixtures.broker import working
 from tests.fixtures.process_broker import process_broker
 
@@ -133,6 +134,16 @@ def test_every_metric_is_on_the_dashboard(known: Known) -> None:
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in known}
 
     assert families - {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown} == set()
+
+
+def test_every_metric_and_label_is_documented(known: Known) -> None:
+    told = doc("reference/http.md")
+    families = {re.sub(r"_(bucket|sum|count)$", "", name): labels for name, labels in known.items()}
+    rows = [row for row in table_rows(told) if row[0].startswith("`pipeline_")]
+
+    documented = {name: set(re.findall(r"`(\w+)`", row[1])) for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+
+    assert documented == {name: set(labels) - {"le"} for name, labels in families.items()}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ def _count(rows, table):
     return rows(f"SELECT count(*) FROM pipeline.{table}")[0][0]
 
 
-def test_ended_workers_go_after_a_day(purger, cursor, rows):
-    for state, age in (("s", "2 days"), ("d", "2 days"), ("s", "1 hour")):
+def test_ended_workers_go_when_no_attempt_can_name_them_any_more(purger, cursor, rows):
+    """A week of attempts is dropped when its last day is older than the retention time."""
+    for state, age in (("s", "38 days"), ("d", "38 days"), ("s", "36 days"), ("s", "1 hour")):
         rows(
             "INSERT INTO pipeline.worker (pid, threads, host, queues, state, ended_at)"
             " VALUES (1, 1, 'here', '{}', %s, now() - %s::interval)",
@@ -26,7 +27,7 @@ def test_ended_workers_go_after_a_day(purger, cursor, rows):
     with captured_logs() as logs:
         purger.run(cursor)
 
-    assert _count(rows, "worker") == 1
+    assert _count(rows, "worker") == 2
     assert logs == [{"event": "purge.done", "worker": 2, "log_level": "info"}]
 
 

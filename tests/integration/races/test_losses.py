@@ -97,6 +97,25 @@ def test_a_task_that_has_ended_begins_anew_when_it_is_enqueued_again(db: Session
     assert db.outcomes(run.message_id) == ["l", "l", "s", "l"]
 
 
+def test_a_step_that_was_committed_makes_up_for_the_losses_before_it(db: Session) -> None:
+    """A long task that gets on a little each time is no poison; one that dies in the same step each time is."""
+    _, (run,) = hold(db, 1)
+    for _ in range(4):
+        db.ask("SELECT pipeline.open_checkpoint_v1(%s, %s)", run.id, run.run)
+        assert db.value("SELECT pipeline.save_checkpoint_v1(%s, %s, '1')", run.id, run.run)
+        run = lose(db, run)
+        assert run.losses == 1
+    for losses in (2, 3):
+        db.ask("SELECT pipeline.open_checkpoint_v1(%s, %s)", run.id, run.run)
+        run = lose(db, run) if losses < 3 else run
+        assert run.losses == 2
+    worker = db.value("SELECT worker_id FROM pipeline.claim WHERE %s = ANY (ids)", run.id)
+
+    db.rescue(worker, started=[run.id])
+
+    assert db.outcomes(run.message_id) == ["l"] * 5 + ["f"]
+
+
 def test_the_last_loss_is_poison(db: Session) -> None:
     _, (run,) = hold(db, 1)
     run = lose(db, lose(db, run))

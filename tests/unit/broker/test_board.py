@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -56,6 +56,29 @@ def test_a_run_is_overdue_from_its_deadline_on(master: Board, process: Board, no
     process.leave(process.enter(Thread(), 9, 1, 100.0, 150.0) or 0)
 
     assert [entry.id for entry in master.overdue(now)] == overdue
+
+
+def test_a_thread_keeps_its_number_and_leaves_it_to_another_when_it_is_gone(master: Board, process: Board) -> None:
+    is_over = Event()
+    first, second, third = (Thread(target=is_over.wait) for _ in range(3))
+    for thread in (first, second):
+        thread.start()
+    try:
+        for run in range(1, 4):
+            slots = [process.enter(second, 8, run, 1.0, 2.0), process.enter(first, 7, run, 1.0, 2.0)]
+            assert {entry.id: entry.thread for entry in master.entries()} == {8: 1, 7: 2}
+            for slot in slots:
+                process.leave(slot or 0)
+        process.enter(first, 7, 4, 1.0, 2.0)
+    finally:
+        is_over.set()
+        for thread in (first, second):
+            thread.join()
+
+    process.enter(third, 9, 1, 1.0, 2.0)
+
+    # The first one's run is still there, which nobody has taken off yet.
+    assert {entry.id: entry.thread for entry in master.entries()} == {7: 2, 9: 1}
 
 
 def test_without_a_free_slot_a_run_goes_on_unseen(master: Board, process: Board) -> None:

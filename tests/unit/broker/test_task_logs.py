@@ -208,11 +208,22 @@ def test_a_line_that_cannot_be_put_together_is_kept_as_far_as_it_goes(task: Curr
 
 def test_nothing_that_is_logged_raises(task: CurrentTask, logs: TaskLogs, written: Any) -> None:
     logger.info(Unspeakable())
-    for odd in ({"levelno": "high", "name": "x"}, {"levelno": 20, "name": None}, {"created": "now", "name": "x"}):
+    for odd in (
+        {"levelno": "high", "name": "x"},
+        {"levelno": 20, "name": None},
+        {"levelno": 20, "created": "now", "name": "x"},
+    ):
         logs.handle(logging.makeLogRecord({"msg": "odd", **odd}))
     logger.info("fine")
 
     assert messages(written())[-1] == "fine"
+
+
+@pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e300, -1e300, 0, time.time() + 3600])
+def test_a_time_that_makes_no_sense_is_now(task: CurrentTask, logs: TaskLogs, written: Any, created: float) -> None:
+    logs.handle(logging.makeLogRecord({"name": "x", "levelno": 20, "msg": "x", "created": created}))
+
+    assert [line["a"] for line in written()] == [0]
 
 
 def test_what_postgresql_cannot_store_is_replaced(task: CurrentTask, written: Any) -> None:
@@ -298,6 +309,21 @@ def test_warnings_have_a_limit_too(task: CurrentTask, written: Any) -> None:
     assert sum(len(line["m"]) for line in written()[:-1]) <= LIMIT
 
 
+def test_a_line_for_which_there_is_no_room_is_not_even_put_together(task: CurrentTask, logs: TaskLogs) -> None:
+    class Counted:
+        times = 0
+
+        def __str__(self) -> str:
+            Counted.times += 1
+            return "x" * 100
+
+    for _ in range(100_000):
+        record = logging.makeLogRecord({"name": "x", "levelno": logging.INFO, "msg": "%s", "args": (Counted(),)})
+        logs.handle(record)
+
+    assert Counted.times < LIMIT / 100 + 1
+
+
 def test_another_run_has_its_own_limit(task: CurrentTask, written: Any) -> None:
     for _ in range(1000):
         logger.info("x" * 100)
@@ -338,6 +364,20 @@ def test_what_could_not_be_written_is_kept_in_its_order(task: CurrentTask, logs:
 
     numbers = [line["n"] for line in written()]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
+
+
+def test_what_is_missing_is_told_in_the_end_if_it_could_not_be_told_before(
+    task: CurrentTask, logs: TaskLogs, written: Any
+) -> None:
+    def refuse(_text: str) -> None:
+        raise ConnectionError
+
+    for _ in range(50):
+        logger.info("x" * 100)
+    with pytest.raises(ConnectionError):
+        logs.write_to(refuse)
+
+    assert "left out" in messages(written())[-1]
 
 
 def test_lines_are_bounded_while_they_cannot_be_written(
