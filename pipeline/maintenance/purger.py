@@ -8,7 +8,7 @@ import psycopg2
 from psycopg2 import errors
 
 from pipeline.logger import get_logger
-from pipeline.store import inbox, retention
+from pipeline.store import inbox, retention, stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 
 class Purger:
-    """Deletes ended workers, expired results and counters, and what belonged to tasks that are gone."""
+    """Deletes ended workers, expired results and counters, what belonged to tasks that are gone; joins old totals."""
 
     doers = 1
 
@@ -49,6 +49,7 @@ class Purger:
         deleted = {kind: count for kind, count in deleted.items() if count}
         if deleted:
             log.info("purge.done", **deleted)
+        stats.join_totals(self._sql, cursor)
         self._interval_seconds = _RETRY_SECONDS if _LIMIT in deleted.values() else _INTERVAL_SECONDS
 
     def _purge_carried(self, cursor: Any) -> int:

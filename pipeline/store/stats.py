@@ -19,3 +19,8 @@ def fold(sql: Mapping[str, str], cursor: Cursor, limit: int) -> int:
     cursor.execute(sql["fold_stats"], {"limit": limit})
     (count,) = cursor.fetchone() or (0,)
     return int(count)
+
+
+def join_totals(sql: Mapping[str, str], cursor: Cursor) -> None:
+    """Put the rows of the totals together that nobody adds to any more."""
+    cursor.execute(sql["join_totals"])

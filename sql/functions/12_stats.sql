@@ -95,10 +95,10 @@ BEGIN
            wait_ms = s.wait_ms + excluded.wait_ms, run_ms = s.run_ms + excluded.run_ms,
            waits = add_counts(s.waits, excluded.waits), runs = add_counts(s.runs, excluded.runs);
     INSERT INTO stat_total AS s
-    SELECT sum(r.started), sum(r.succeeded), sum(r.failed), sum(r.retried), sum(r.cancelled), sum(r.skipped),
+    SELECT date_bin('10 min', r.minute, 'epoch'), sum(r.started), sum(r.succeeded), sum(r.failed), sum(r.retried), sum(r.cancelled), sum(r.skipped),
            sum(r.interrupted), sum(r.lost), sum(r.wait_ms), sum(r.run_ms), sum_counts(r.waits), sum_counts(r.runs), r.queue, r.actor
-      FROM unnest(p_rows) r GROUP BY r.queue, r.actor ORDER BY r.queue, r.actor
-    ON CONFLICT (queue, actor) DO UPDATE
+      FROM unnest(p_rows) r GROUP BY r.queue, r.actor, 1 ORDER BY r.queue, r.actor, 1
+    ON CONFLICT (queue, actor, since) DO UPDATE
        SET started = s.started + excluded.started, succeeded = s.succeeded + excluded.succeeded,
            failed = s.failed + excluded.failed, retried = s.retried + excluded.retried,
            cancelled = s.cancelled + excluded.cancelled, skipped = s.skipped + excluded.skipped,
@@ -106,6 +106,38 @@ BEGIN
            wait_ms = s.wait_ms + excluded.wait_ms, run_ms = s.run_ms + excluded.run_ms,
            waits = add_counts(s.waits, excluded.waits), runs = add_counts(s.runs, excluded.runs);
 END $$;
+
+-- Put the rows of the totals together that nobody adds to any more, into one for each queue and actor. Whoever adds to one of them
+-- after all waits for the end of this, finds it gone and makes it anew, so nothing is lost.
+CREATE OR REPLACE FUNCTION join_totals_v1() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    WITH old AS (
+        DELETE FROM stat_total WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM stat_total WHERE since > '-infinity' AND since < clock_timestamp() - interval '30 min'
+             ORDER BY queue, actor, since LIMIT 1000 FOR UPDATE SKIP LOCKED))
+        RETURNING *
+    )
+    INSERT INTO stat_total AS s
+    SELECT '-infinity', sum(o.started), sum(o.succeeded), sum(o.failed), sum(o.retried), sum(o.cancelled), sum(o.skipped),
+           sum(o.interrupted), sum(o.lost), sum(o.wait_ms), sum(o.run_ms), sum_counts(o.waits), sum_counts(o.runs), o.queue, o.actor
+      FROM old o GROUP BY o.queue, o.actor ORDER BY o.queue, o.actor
+    ON CONFLICT (queue, actor, since) DO UPDATE
+       SET started = s.started + excluded.started, succeeded = s.succeeded + excluded.succeeded,
+           failed = s.failed + excluded.failed, retried = s.retried + excluded.retried,
+           cancelled = s.cancelled + excluded.cancelled, skipped = s.skipped + excluded.skipped,
+           interrupted = s.interrupted + excluded.interrupted, lost = s.lost + excluded.lost,
+           wait_ms = s.wait_ms + excluded.wait_ms, run_ms = s.run_ms + excluded.run_ms,
+           waits = add_counts(s.waits, excluded.waits), runs = add_counts(s.runs, excluded.runs)
+$$;
+
+-- How runs ended since the beginning, by queue and actor.
+CREATE OR REPLACE FUNCTION stat_totals_v1() RETURNS SETOF stat_total
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    SELECT min(since), sum(started)::bigint, sum(succeeded)::bigint, sum(failed)::bigint, sum(retried)::bigint, sum(cancelled)::bigint,
+           sum(skipped)::bigint, sum(interrupted)::bigint, sum(lost)::bigint, sum(wait_ms), sum(run_ms), sum_counts(waits),
+           sum_counts(runs), queue, actor
+      FROM stat_total GROUP BY queue, actor
+$$;
 
 -- Put the runs aside that the caller has just concluded, the newest of each of these tasks, since no worker counts them.
 CREATE OR REPLACE FUNCTION count_aside(p_ids bigint[]) RETURNS void

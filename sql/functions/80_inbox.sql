@@ -161,7 +161,12 @@ BEGIN
     SELECT array_agg(classid::bigint << 32 | objid::bigint) INTO v_held FROM pg_locks
      WHERE locktype = 'advisory' AND objsubid = 1
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    RETURN QUERY SELECT a.* FROM adopt_rows(v_inbox, 'consumed', coalesce(v_held, '{}'), p_limit) a;
+    SELECT a.* INTO adopted, rejected, missing_queues, missing_priorities
+      FROM adopt_rows(v_inbox, 'consumed', coalesce(v_held, '{}'), p_limit) a;
+    IF adopted > 0 OR rejected > 0 THEN
+        PERFORM note('adopt', session_user, '', 'sql', NULL, jsonb_build_object('adopted', adopted, 'rejected', rejected));
+    END IF;
+    RETURN NEXT;
 END $$;
 
 -- Give an adopted task's result back as dramatiq-pg does: its result row, and the NOTIFY that get_result(block=True)

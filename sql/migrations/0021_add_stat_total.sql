@@ -1,21 +1,24 @@
 -- phase: expand
--- The same counters since the beginning. Old minutes are deleted, and a total must never shrink.
+-- The same counters since the beginning: a total is the sum of an actor's rows. Old minutes are deleted, and a total must never
+-- shrink. The row that is added to is a new one every ten minutes, so that few dead ones pile up under it while a transaction
+-- elsewhere stays open; older ones are put together into the one whose time is -infinity.
 CREATE TABLE stat_total (
-    started     bigint   NOT NULL DEFAULT 0,
-    succeeded   bigint   NOT NULL DEFAULT 0,
-    failed      bigint   NOT NULL DEFAULT 0,
-    retried     bigint   NOT NULL DEFAULT 0,
-    cancelled   bigint   NOT NULL DEFAULT 0,
-    skipped     bigint   NOT NULL DEFAULT 0,
-    interrupted bigint   NOT NULL DEFAULT 0,
-    lost        bigint   NOT NULL DEFAULT 0,
-    wait_ms     float8   NOT NULL DEFAULT 0,
-    run_ms      float8   NOT NULL DEFAULT 0,
-    waits       bigint[] NOT NULL,
-    runs        bigint[] NOT NULL,
-    queue       text     NOT NULL,
-    actor       text     NOT NULL,
-    PRIMARY KEY (queue, actor)
+    since       timestamptz NOT NULL,
+    started     bigint      NOT NULL DEFAULT 0,
+    succeeded   bigint      NOT NULL DEFAULT 0,
+    failed      bigint      NOT NULL DEFAULT 0,
+    retried     bigint      NOT NULL DEFAULT 0,
+    cancelled   bigint      NOT NULL DEFAULT 0,
+    skipped     bigint      NOT NULL DEFAULT 0,
+    interrupted bigint      NOT NULL DEFAULT 0,
+    lost        bigint      NOT NULL DEFAULT 0,
+    wait_ms     float8      NOT NULL DEFAULT 0,
+    run_ms      float8      NOT NULL DEFAULT 0,
+    waits       bigint[]    NOT NULL,
+    runs        bigint[]    NOT NULL,
+    queue       text        NOT NULL,
+    actor       text        NOT NULL,
+    PRIMARY KEY (queue, actor, since)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Runs that ended without a worker that could count them: cancelled while they waited, rescued, killed. Only INSERT, since

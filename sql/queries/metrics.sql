@@ -40,7 +40,7 @@ SELECT q.name, q.paused_at IS NOT NULL AND coalesce(q.resume_at > now(), true),
 -- How runs ended since the beginning, by queue and actor.
 SELECT queue, actor, started, succeeded, failed, retried, cancelled, skipped, interrupted, lost,
        wait_ms / 1000, run_ms / 1000, waits, runs
-  FROM :"schema".stat_total ORDER BY queue, actor
+  FROM :"schema".stat_totals_v1() ORDER BY queue, actor
 
 -- name: metric_bounds
 -- Up to how many seconds each bucket of their histograms reaches.

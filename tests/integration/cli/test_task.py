@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -333,3 +334,27 @@ def test_ctrl_c_leaves_the_watch_and_the_task_goes_on(
         assert "\x1b[?25h" in output()
         assert "Traceback" not in output()
     assert look(on_database, task_id)["state"] == "queued"
+
+
+def test_show_tells_of_each_run_where_it_ran_how_long_it_waited_and_took_and_what_went_wrong(
+    on_database: Run, broker: PostgresBroker, send: Callable[..., str], ask: Any
+) -> None:
+    task_id = send("fail")
+    for step in STEPS:
+        step.set()
+    with working(broker, threads=1):
+        eventually(lambda: ask("SELECT state FROM pipeline.task_status WHERE task_id = %s", task_id) == "failed")
+
+    (run,) = look(on_database, task_id)["runs"]
+    shown = on_database("task", "show", task_id).output
+
+    assert (run["host"], run["pid"], run["error_type"]) == (socket.gethostname(), os.getpid(), "ValueError")
+    assert "raise ValueError(what)" in run["traceback"]
+    assert 0 <= run["run_seconds"] < 10
+    headers, row = shown.partition("\nruns")[2].splitlines()[1:3]
+    assert headers.split() == ["run", "attempt", "outcome", "worker", "waited", "ran", "finished", "error"]
+    assert row.split()[:3] == ["1", "1", "failed"]
+    assert f"{run['worker_id']}@" in row
+    assert f"{run['run_seconds']:.3f} s" in row
+    assert "ValueError" in shown
+    assert max(map(len, shown.splitlines())) <= 80

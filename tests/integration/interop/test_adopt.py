@@ -333,6 +333,8 @@ def test_consumed_rows_are_adopted_by_command_only(put, announce, message, adopt
 
     assert adopt() == (0, 0, None, None)
     assert rows("SELECT adopted FROM pipeline.adopt_consumed_v1('dramatiq', '', 10)") == [(1,)]
+    noted = "SELECT action, who = session_user, new_value->>'adopted' FROM pipeline.audit_log"
+    assert rows(noted) == [("adopt", True, "1")]
 
 
 def test_consumed_rows_are_not_adopted_while_dramatiq_pg_is_connected(put, announce, message, producer, rows):

@@ -293,7 +293,7 @@ def test_processes_that_add_the_same_keys_at_once_never_deadlock(database_url: s
         list(executor.map(process, range(6)))
 
     assert rows("SELECT DISTINCT succeeded, count(*) FROM pipeline.stat_minute GROUP BY 1") == [(60, 40)]
-    assert rows("SELECT DISTINCT succeeded, count(*) FROM pipeline.stat_total GROUP BY 1") == [(120, 20)]
+    assert rows("SELECT DISTINCT succeeded, count(*) FROM pipeline.stat_totals_v1() GROUP BY 1") == [(120, 20)]
 
 
 def test_totals_do_not_shrink_when_old_minutes_are_purged(settings: Any, cursor: Any, rows: Rows) -> None:
@@ -302,7 +302,46 @@ def test_totals_do_not_shrink_when_old_minutes_are_purged(settings: Any, cursor:
     Purger(settings, ("dramatiq", ""), load("pipeline")).run(cursor)
 
     assert rows("SELECT sum(succeeded)::int FROM pipeline.stat_minute") == [(1,)]
-    assert rows("SELECT succeeded FROM pipeline.stat_total") == [(2,)]
+    assert rows("SELECT sum(succeeded)::int FROM pipeline.stat_total") == [(2,)]
+
+
+def test_totals_that_nobody_adds_to_any_more_are_joined(settings: Any, cursor: Any, rows: Rows) -> None:
+    now = rows("SELECT now()::text")[0][0]
+    old = [row(f"2026-01-01T00:{minute}:00+00:00", count=2) for minute in (10, 11, 20, 30)]
+    add(cursor, *old, row(now), row(now, actor="other"))
+    assert rows("SELECT actor, count(*) FROM pipeline.stat_total GROUP BY 1 ORDER BY 1") == [("greet", 4), ("other", 1)]
+    purger = Purger(settings, ("dramatiq", ""), load("pipeline"))
+
+    purger.run(cursor)
+    add(cursor, old[0])  # late
+    purger.run(cursor)
+
+    assert rows(
+        "SELECT actor, since > '-infinity', succeeded, waits[17]::int FROM pipeline.stat_total ORDER BY 1, 2"
+    ) == [
+        ("greet", False, 10, 10),
+        ("greet", True, 1, 1),
+        ("other", True, 1, 1),
+    ]
+    assert rows("SELECT actor, succeeded::int, waits[17]::int, wait_ms FROM pipeline.stat_totals_v1() ORDER BY 1") == [
+        ("greet", 11, 11, 11000),
+        ("other", 1, 1, 1000),
+    ]
+
+
+def test_who_adds_to_a_total_that_is_joined_meanwhile_loses_nothing(
+    connect: Callable[..., Any], cursor: Any, rows: Rows
+) -> None:
+    add(cursor, row())
+    joiner = connect()
+    with ThreadPoolExecutor(1) as executor, joiner.cursor() as joining:
+        joining.execute("SELECT pipeline.join_totals_v1()")
+        adding = executor.submit(add, cursor, row())
+        eventually(lambda: rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        joiner.commit()
+        adding.result(5)
+
+    assert rows("SELECT succeeded::int FROM pipeline.stat_totals_v1()") == [(2,)]
 
 
 def test_old_minutes_are_purged_in_portions(cursor: Any, rows: Rows) -> None:
