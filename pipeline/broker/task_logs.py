@@ -35,6 +35,8 @@ _QUIET_SHARE = 0.75
 _MOST_LINES = 20_000
 #: Lines that are written by one statement.
 _BATCH_LINES = 5_000
+#: Older lines, and those of the future, were made by hand, or the machine's clock was set meanwhile.
+_OLDEST_SECONDS = 30 * 86_400
 #: What a smallint holds.
 _HIGHEST_LEVEL = 32_767
 #: Whose lines are about tasks, not by them.
@@ -74,12 +76,13 @@ class _Kept(NamedTuple):
     message: str
 
     def as_dict(self, now: float) -> dict[str, Any]:
-        """Write it for ``write_logs_v1``, which goes by the database's clock."""
+        """Write it for ``write_logs_v1``, which goes by the database's clock. It refuses nothing that stands here."""
+        age = now - self.created
         return {
             "t": self.id,
             "r": self.run,
             "n": self.number,
-            "a": round(now - self.created, 6),
+            "a": round(age, 6) if 0 <= age < _OLDEST_SECONDS else 0,
             "l": self.level,
             "g": self.logger,
             "m": self.message,
@@ -126,10 +129,10 @@ class TaskLogs(Listener):
             return
         log.bytes = size
         level = min(max(record.levelno, 0), _HIGHEST_LEVEL)
-        self._lines.append(_Kept(log.id, log.run, next(log.numbers), record.created, level, name, text))
+        self._lines.append(_Kept(log.id, log.run, next(log.numbers), float(record.created), level, name, text))
 
     def _leave_out(self, log: RunLog, record: logging.LogRecord) -> None:
-        log.leave_out(record.created)
+        log.leave_out(float(record.created))
         self._short.add(log)
 
     # --- where they are written ---------------------------------------------------------------------------------------

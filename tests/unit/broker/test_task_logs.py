@@ -208,11 +208,22 @@ def test_a_line_that_cannot_be_put_together_is_kept_as_far_as_it_goes(task: Curr
 
 def test_nothing_that_is_logged_raises(task: CurrentTask, logs: TaskLogs, written: Any) -> None:
     logger.info(Unspeakable())
-    for odd in ({"levelno": "high", "name": "x"}, {"levelno": 20, "name": None}, {"created": "now", "name": "x"}):
+    for odd in (
+        {"levelno": "high", "name": "x"},
+        {"levelno": 20, "name": None},
+        {"levelno": 20, "created": "now", "name": "x"},
+    ):
         logs.handle(logging.makeLogRecord({"msg": "odd", **odd}))
     logger.info("fine")
 
     assert messages(written())[-1] == "fine"
+
+
+@pytest.mark.parametrize("created", [float("nan"), float("inf"), 1e300, -1e300, 0, 32_503_680_000.0])
+def test_a_time_that_makes_no_sense_is_now(task: CurrentTask, logs: TaskLogs, written: Any, created: float) -> None:
+    logs.handle(logging.makeLogRecord({"name": "x", "levelno": 20, "msg": "x", "created": created}))
+
+    assert [line["a"] for line in written()] == [0]
 
 
 def test_what_postgresql_cannot_store_is_replaced(task: CurrentTask, written: Any) -> None:
@@ -296,6 +307,21 @@ def test_warnings_have_a_limit_too(task: CurrentTask, written: Any) -> None:
         logger.warning("x" * 100)
 
     assert sum(len(line["m"]) for line in written()[:-1]) <= LIMIT
+
+
+def test_a_line_for_which_there_is_no_room_is_not_even_put_together(task: CurrentTask, logs: TaskLogs) -> None:
+    class Counted:
+        times = 0
+
+        def __str__(self) -> str:
+            Counted.times += 1
+            return "x" * 100
+
+    for _ in range(100_000):
+        record = logging.makeLogRecord({"name": "x", "levelno": logging.INFO, "msg": "%s", "args": (Counted(),)})
+        logs.handle(record)
+
+    assert Counted.times < LIMIT / 100 + 1
 
 
 def test_another_run_has_its_own_limit(task: CurrentTask, written: Any) -> None:
