@@ -127,7 +127,7 @@ def test_an_exchange_that_claims_nothing_does_not_pass_for_a_full_scan(broker: P
     with working(broker, threads=1):
         assert begun.wait(5)
         hub = broker.hub
-        recorder = SimpleNamespace(arguments=lambda: asked.append(1), learn=lambda *_: None)
+        recorder = SimpleNamespace(arguments=lambda: asked.append(1), learn=lambda *_: None, lower=lambda _: None)
         real, hub._floors = hub._floors, recorder  # type: ignore[assignment]
         hub._claims.done.append(12345)
         hub.wake()

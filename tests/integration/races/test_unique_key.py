@@ -268,7 +268,7 @@ def test_replace_leaves_a_running_task_alone(db: Session) -> None:
 
     assert enqueue(db, REPLACE, b=payload("new"))[1] == task
 
-    assert db.ask("SELECT args, state FROM pipeline.task_status") == [(["old"], "running")]
+    assert db.ask("SELECT args, state, worker_id FROM pipeline.task_status") == [(["old"], "queued", worker)]
     assert db.copies(task) == 1
 
 
