@@ -117,7 +117,7 @@ def test_without_force_no_process_is_killed_until_somebody_insists(
     cancel(task_id, who="ada")
     worker.says("task.cancelling", within=10)
     assert is_alive(pid)
-    assert state(database_url, task_id) == "running"
+    eventually(lambda: state(database_url, task_id) == "running")
 
     cancel(task_id, who="bob", force=True, grace=timedelta(0))
 

@@ -73,7 +73,8 @@ def test_what_runs_and_what_is_reserved_is_found_by_indexes(
     assert not {each.task_id for each in reserved} & {each.task_id for each in held(status.started, 2000)}
     for name in ("started_tasks", "reserved_tasks"):
         told = plan(rows, broker, name)
-        scans = [line for line in told.splitlines() if "Seq Scan on" in line and "never executed" not in line]
+        # An empty table, known to be empty, is scanned.
+        scans = [line for line in told.splitlines() if "Seq Scan on" in line and "cost=0.00..0.00" not in line]
         assert not [line for line in scans if "task" in line.split(" on ")[1] or "attempt" in line.split(" on ")[1]], (
             told
         )
