@@ -29,6 +29,8 @@ from pipeline.broker.claimed import as_proxy
 from pipeline.broker.outcome import as_arguments
 from pipeline.broker.run_queue import RunQueue
 from pipeline.broker.sender import Sender
+from pipeline.context import CurrentTask
+from pipeline.progress import NOTHING, Progress
 from pipeline.settings import Settings
 from pipeline.store.workers import Lane
 from tests.benchmarks.guard.baseline import Figure, Figures, Kind
@@ -69,12 +71,12 @@ def measure() -> Figures:
     with global_broker(PostgresBroker(settings=settings)) as broker:
         noop = declared(broker)
         portions = {"worker": _worker(broker, noop), "send": _sender(broker, noop), "reference": reference}
-        least = _quickest(portions)
+        least = _quickest(portions | {"report": _reporter()})
     return {
-        f"{name}: Python per task, as a multiple of the reference": Figure(
+        f"{name}: Python per {each}, as a multiple of the reference": Figure(
             Kind.EFFORT, least[name] / least["reference"]
         )
-        for name in ("worker", "send")
+        for name, each in (("worker", "task"), ("send", "task"), ("report", "hundred"))
     }
 
 
@@ -216,6 +218,28 @@ def _sender(broker: PostgresBroker, actor: dramatiq.Actor[..., Any]) -> Callable
     def portion() -> None:
         for number in range(_PORTION):
             actor.send(number, TEXT)
+
+    return portion
+
+
+# --- reports of progress ----------------------------------------------------------------------------------------------
+
+
+class _Engine:
+    """Takes what tasks report, and leaves the last of it to somebody who comes once a second."""
+
+    def report_progress(self, task_id: str, run: int, progress: Progress) -> None:
+        self.last = (task_id, run, progress)
+
+
+def _reporter() -> Callable[[], object]:
+    engine: Any = _Engine()
+    task = CurrentTask("id", 1, 1, "actor", "queue", False, engine, None, {}, 1, 1)
+
+    def portion() -> None:
+        task.reported = NOTHING
+        for row in range(_PORTION):
+            task.report(done=row, total=_PORTION)
 
     return portion
 
