@@ -17,12 +17,12 @@ def test_it_shows_each_check_and_succeeds_if_all_is_well(on_database: Run) -> No
 
 
 def test_it_fails_and_says_what_to_do(on_database: Run, ask: Any) -> None:
-    ask("WITH d AS (DELETE FROM pipeline.schema_migration WHERE version = 21 RETURNING 1) SELECT count(*) FROM d")
+    ask("WITH d AS (DELETE FROM pipeline.schema_migration WHERE version = 18 RETURNING 1) SELECT count(*) FROM d")
 
     result = on_database("doctor")
 
     assert result.exit_code == 1
-    assert "missing: 0021_add_stat_total" in result.output
+    assert "missing: 0018_add_stat_total" in result.output
     assert "Run: pipeline migrate" in result.output
 
 
