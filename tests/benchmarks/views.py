@@ -49,8 +49,14 @@ def _found(**filters: str) -> str:
 
 #: ``:id`` stands for the message id of some task.
 QUESTIONS = [
-    Question("by task_id", "SELECT * FROM pipeline.task_status WHERE task_id = :id", _BY_ID_MS),
+    Question("by task_id, planned each time", "SELECT * FROM pipeline.task_status WHERE task_id = :id", None),
     Question("by id, planned once", "SELECT * FROM pipeline.tasks_v1(ARRAY[pipeline.find_task_v1(:id)])", _BY_ID_MS),
+    Question(
+        "attempts of one, planned each time",
+        "SELECT * FROM pipeline.attempt_history WHERE id = pipeline.find_task_v1(:id)",
+        None,
+    ),
+    Question("timeline of one", "SELECT * FROM pipeline.timeline_v1(pipeline.find_task_v1(:id))", _BY_ID_MS),
     Question("newest", _found()),
     *(
         Question(f"newest {state}", _found(states=f"'{{{state}}}'"))
@@ -78,7 +84,7 @@ QUESTIONS = [
     Question("workers", "SELECT * FROM pipeline.worker_status", None),
 ]
 #: What is asked while workers work.
-_WATCHED = ["by task_id", "newest that wait or run", "newest failed", "newest of an actor", "newest of a tag"]
+_WATCHED = ["by id, planned once", "newest that wait or run", "newest failed", "newest of an actor", "newest of a tag"]
 
 
 @click.command()

@@ -38,4 +38,4 @@ def test_each_question_is_timed_and_its_plan_is_kept(tmp_path: Path) -> None:
     assert list(runs) == [question.what for question in QUESTIONS]
     assert all(len(run["ms"]) == 30 and "actual" in run["plan"] for run in runs.values())
     assert all(question.what in output for question in QUESTIONS)
-    assert (tmp_path / "report.md").read_text().count("\n| by task_id") == 2  # its times, and what was asked of them
+    assert (tmp_path / "report.md").read_text().count("\n| by id") == 2  # its times, and what was asked of them
