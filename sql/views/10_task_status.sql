@@ -1,7 +1,7 @@
 -- The face of every task: one row each, whatever has become of it.
 --
--- By task_id, id, entity, tenant or correlation_id it is found by an index. For the newest tasks in some state, of an actor, a queue or a
--- tag ask find_tasks (56_find.sql), which returns ids: … WHERE id = ANY (ARRAY(SELECT find_tasks(states => '{failed}'))).
+-- By task_id, id, entity, tenant or correlation_id it is found by an index. For the newest of many, of some state, an actor, a queue, a
+-- tag or a tenant, ask find_tasks (56_find.sql), which returns ids: … WHERE id = ANY (ARRAY(SELECT find_tasks(states => '{failed}'))).
 --
 -- Claimed is not running: a worker tells what has run for half a second or more. Of one that has fallen silent nobody knows
 -- what it does; what it holds counts as running until somebody has taken it back.
