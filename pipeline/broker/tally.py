@@ -29,6 +29,29 @@ _OTHERS: Final = {
     Outcome.LOST: "lost",
 }
 _SUCCEEDED: Final = Outcome.SUCCEEDED
+#: Times that are noted before they are added up.
+_MOST_NOTED: Final = 2000
+
+
+class _Times:
+    """How long runs waited, or took: added up now and then, since a busy process has 100,000 of them in ten seconds."""
+
+    __slots__ = ("counts", "noted", "seconds")
+
+    def __init__(self) -> None:
+        self.noted: list[float] = []
+        self.seconds = 0.0
+        #: How many took no longer than each bound, and how many there are.
+        self.counts = [0] * (len(BOUNDS) + 1)
+
+    def add_up(self, offset: float = 0.0) -> None:
+        """Add what was noted, each time greater by ``offset``; one below zero is none."""
+        ordered = sorted(max(each + offset, 0.0) for each in self.noted)
+        self.noted.clear()
+        self.seconds += sum(ordered)
+        for place, bound in enumerate(BOUNDS):
+            self.counts[place] += bisect_right(ordered, bound)
+        self.counts[-1] += len(ordered)
 
 
 class _Counts:
@@ -38,11 +61,16 @@ class _Counts:
 
     def __init__(self) -> None:
         #: Of each run that began: how long it took; and when it began less when it was due, by two different clocks.
-        self.runs: list[float] = []
-        self.waits: list[float] = []
+        self.runs = _Times()
+        self.waits = _Times()
         #: Of those that did not succeed, how many ended how; and how many had begun. All others of ``runs`` succeeded.
         self.others = dict.fromkeys(_OTHERS.values(), 0)
         self.others_begun = 0
+
+    def add_up(self, offset: float) -> None:
+        """Add up what was noted; ``offset`` is what one clock is ahead of the other."""
+        self.runs.add_up()
+        self.waits.add_up(offset)
 
 
 class Tally:
@@ -82,8 +110,11 @@ class Tally:
                 if each.outcome is not _SUCCEEDED and not _note_other(counts, proxy, each.outcome):
                     continue
                 started_at: float = proxy.started_at  # type: ignore[assignment]
-                counts.runs.append(finished_at - started_at)
-                counts.waits.append(started_at - proxy.eta)
+                counts.runs.noted.append(finished_at - started_at)
+                counts.waits.noted.append(started_at - proxy.eta)
+            for counts in self._rows.values():
+                if len(counts.runs.noted) >= _MOST_NOTED:
+                    counts.add_up(self._offset)
 
     def take(self) -> list[dict[str, Any]]:
         """Take what was counted since the last time, as rows of ``stat_minute``, to be written by the caller."""
@@ -109,22 +140,17 @@ def _note_other(counts: _Counts, proxy: TaskProxy, outcome: Outcome) -> bool:
 
 
 def _as_row(minute: int, queue: str, actor: str, counts: _Counts, offset: float) -> dict[str, Any]:
-    waits = [max(wait + offset, 0.0) for wait in counts.waits]
+    counts.add_up(offset)
+    started = counts.runs.counts[-1]
     return {
         "minute": datetime.fromtimestamp(minute * 60, UTC).isoformat(),
         "queue": queue,
         "actor": actor,
-        "started": len(counts.runs),
-        "succeeded": len(counts.runs) - counts.others_begun,
+        "started": started,
+        "succeeded": started - counts.others_begun,
         **counts.others,
-        "wait_ms": sum(waits) * 1000,
-        "run_ms": sum(counts.runs) * 1000,
-        "waits": _histogram(waits),
-        "runs": _histogram(counts.runs),
+        "wait_ms": counts.waits.seconds * 1000,
+        "run_ms": counts.runs.seconds * 1000,
+        "waits": counts.waits.counts,
+        "runs": counts.runs.counts,
     }
-
-
-def _histogram(seconds: list[float]) -> list[int]:
-    """Count how many took no longer than each bound, and how many there are."""
-    ordered = sorted(seconds)
-    return [*(bisect_right(ordered, bound) for bound in BOUNDS), len(ordered)]
