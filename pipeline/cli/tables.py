@@ -151,7 +151,9 @@ def audit_table(rows: Iterable[AuditRow]) -> Table:
     """One line per command, and whatever it changed."""
     table = _table("commands", ["when", "who", "from", "what", "at", "changed", "why"])
     for row in rows:
-        at = row.task_id or row.queue or row.gate or (f"worker {row.worker_id}" if row.worker_id else "")
+        at = (
+            row.task_id or row.queue or row.gate or row.schedule or (f"worker {row.worker_id}" if row.worker_id else "")
+        )
         _add(table, _when(row.at), row.who, row.source, row.action, at, _changed(row), row.reason)
     return table
 
