@@ -12,10 +12,10 @@ from enum import StrEnum
 from itertools import islice
 
 from scheduler import cron, zones
-from scheduler.clock import YEARS, clock_of
+from scheduler.clock import clock_of
 from scheduler.intervals import interval
 from scheduler.search import count_cron, first_due
-from scheduler.timing import Fold, Kind, Timing
+from scheduler.timing import YEARS, Fold, Kind, Timing
 
 #: Nothing is due outside of these.
 EARLIEST = datetime(YEARS[0], 1, 1, tzinfo=UTC)

@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from pipeline.errors import ScheduleInvalid
 
+#: Nothing is due outside of these.
+YEARS = range(1970, 9000)
+
 _LONGEST_EXPRESSION = 500
 
 
@@ -58,7 +61,7 @@ def check(timing: Timing) -> None:
     from scheduler import clock  # it reads timings itself
 
     for field in ("anchor_at", "starts_at", "ends_at"):
-        _check_aware(field, getattr(timing, field))
+        _check_moment(field, getattr(timing, field))
     for field, values in (("kind", Kind), ("gap", Gap), ("fold", Fold)):
         _check_one_of(field, getattr(timing, field), values)
     if len(timing.expression) > _LONGEST_EXPRESSION:
@@ -80,9 +83,13 @@ def _check_ever_due(timing: Timing) -> None:
         raise ScheduleInvalid("expression", f'"{timing.expression}" is never due{_why_never(timing)}')
 
 
-def _check_aware(field: str, value: datetime | None) -> None:
-    if value is not None and value.utcoffset() is None:
+def _check_moment(field: str, value: datetime | None) -> None:
+    if value is None:
+        return
+    if value.utcoffset() is None:
         raise ScheduleInvalid(field, f"{value} has no UTC offset; write it with one, such as {value.isoformat()}+00:00")
+    if value.year not in YEARS:
+        raise ScheduleInvalid(field, f"{value} does not lie in the years {YEARS[0]} to {YEARS[-1]}")
 
 
 def _check_one_of(field: str, value: str, values: type[StrEnum]) -> None:

@@ -63,6 +63,13 @@ def test_fractions_of_a_second_of_the_anchor_are_cut_off() -> None:
     assert following(anchored, utc("2026-01-01T00:00:00.500000")) == utc("2026-01-01T00:01:00")
 
 
+def test_anchors_that_a_zone_calls_alike_are_two() -> None:
+    anchor = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+
+    assert first(interval("1d", anchor_at=anchor), 1) == ["2026-10-25 00:30"]
+    assert first(interval("1d", anchor_at=anchor.replace(fold=1)), 1) == ["2026-10-25 01:30"]
+
+
 @pytest.mark.parametrize("text", ["", "m", "0", "0s", "-5m", "1.5h", "5 minutes", "1h30m", "3651d", "٣m", "9" * 400])
 def test_what_is_no_interval_is_refused(text: str) -> None:
     with pytest.raises(ScheduleInvalid, match="interval|not between"):

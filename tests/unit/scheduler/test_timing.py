@@ -43,6 +43,8 @@ def test_what_can_be_passes(timing: Any) -> None:
         ({"anchor_at": NAIVE}, "anchor_at", "2026-01-01 00:00:00 has no UTC offset; write it with one, such as 2026-01-01T00:00:00+00:00"),
         ({"starts_at": NAIVE}, "starts_at", "2026-01-01 00:00:00 has no UTC offset"),
         ({"ends_at": NAIVE}, "ends_at", "2026-01-01 00:00:00 has no UTC offset"),
+        ({"ends_at": utc("9999-12-31")}, "ends_at", "9999-12-31 00:00:00+00:00 does not lie in the years 1970 to 8999"),
+        ({"starts_at": utc("0001-01-01")}, "starts_at", "0001-01-01 00:00:00+00:00 does not lie in the years 1970 to"),
         (
             {"starts_at": utc("2026-01-02"), "ends_at": utc("2026-01-01")},
             "ends_at",
