@@ -124,9 +124,10 @@ def _check_arguments(schedule: Definition, actor: Actor[..., Any]) -> None:
         signature.bind(*schedule.args, **schedule.kwargs)
     except TypeError as error:
         unknown = schedule.kwargs and "keyword" in str(error)
-        parameters = ", ".join(str(each.replace(annotation=each.empty)) for each in signature.parameters.values())
+        parameters = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+        plain = signature.replace(parameters=parameters, return_annotation=signature.empty)
         field = "kwargs" if unknown else "args"
-        raise ScheduleInvalid(field, f"{actor.actor_name}({parameters}) cannot be called so: {error}") from None
+        raise ScheduleInvalid(field, f"{actor.actor_name}{plain} cannot be called so: {error}") from None
 
 
 def _check_message(schedule: Definition) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from pipeline.errors import ConfigurationError, PipelineError, ScheduleInvalid
 from pipeline.logger import get_logger
-from pipeline.runtime import ask
+from pipeline.runtime import transact
 from pipeline.settings import get_settings
 from pipeline.store import schedules
 from pipeline.store.audit import By
@@ -113,7 +113,7 @@ def sync(who: str = "scheduler", *, modules: Sequence[str] | None = None) -> Cou
         ConfigurationError: As for :func:`declared`; nothing has changed.
     """
     wanted = declared(modules)
-    counts = ask(partial(_sync, wanted=wanted, modules=frozenset(_modules(modules)), who=who))
+    counts = transact(partial(_sync, wanted=wanted, modules=frozenset(_modules(modules)), who=who))
     log.info("schedules.synced", made=counts.made, changed=counts.changed, removed=counts.removed, same=counts.same)
     for name in counts.taken:
         log.error("schedule.name_taken", schedule=name, module=wanted[name][0])

@@ -180,7 +180,7 @@ def _tags(name: str, value: Any) -> list[str]:
 
 
 def _span(name: str, value: Any) -> str:
-    return as_text(timedelta(seconds=_seconds(name, value))) if isinstance(value, timedelta) else _text(name, value)
+    return value.strip() if isinstance(value, str) else as_text(timedelta(seconds=_seconds(name, value)))
 
 
 def _moment(name: str, value: Any) -> str:
