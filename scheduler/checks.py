@@ -100,7 +100,7 @@ def _find_actor(name: str) -> Actor[..., Any]:
     try:
         return broker.get_actor(name)
     except ActorNotFound:
-        close = get_close_matches(name, broker.get_declared_actors(), n=3)
+        close = get_close_matches(name, broker.get_declared_actors(), n=3, cutoff=0.7)
         hint = (
             f"did you mean {' or '.join(close)}?" if close else "PIPELINE_SCHEDULES names the modules that bring actors"
         )

@@ -103,7 +103,8 @@ def show(name: str, firings: int, as_json: bool) -> None:
     if as_json:
         tables.show_json({**told, "firings": history})
     else:
-        tables.show(tables.detail_table(told.items()), tables.firing_table(history, row.timezone))
+        details = [(column, value) for column, value in told.items() if value not in (None, "", [], {})]
+        tables.show(tables.detail_table(details), tables.firing_table(history, row.timezone))
 
 
 @schedule.command("next")
@@ -270,7 +271,7 @@ def _as_json(row: ScheduleRow) -> dict[str, Any]:
 
     from scheduler.commands import next_due
 
-    return {**asdict(row), "next_due_at": next_due(row)}
+    return {"name": row.name, "state": row.state, "next_due_at": next_due(row), **asdict(row)}
 
 
 def _due(row: ScheduleRow) -> str:

@@ -161,8 +161,19 @@ def audit_table(rows: Iterable[AuditRow]) -> Table:
 
 
 def _changed(row: AuditRow) -> str:
-    values = (row.old_value, row.new_value)
+    values = [row.old_value, row.new_value]
+    if row.schedule is not None:
+        values = _of_schedule(row.old_value, row.new_value)
     return " → ".join(", ".join(f"{name} {each}" for name, each in value.items()) for value in values if value)
+
+
+def _of_schedule(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[dict[str, Any] | None]:
+    """Choose of a schedule what differs; of one that was made or removed, when it was due and what it sent."""
+    if old is not None and new is not None:
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    else:
+        names = ["expression", "actor", "task_id"]
+    return [each and {name: each[name] for name in names if name in each} for each in (old, new)]
 
 
 def timeline_table(rows: Iterable[TimelineRow]) -> Table:
