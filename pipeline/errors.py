@@ -29,6 +29,7 @@
     ├── TaskConflict                the task's state does not allow it
     │   └── TaskNotCancellable      it has ended
     ├── DuplicateTask               another task has the key
+    ├── ScheduleInvalid             also a ValueError: a schedule cannot be as it was written
     ├── ReadOnly                    somebody wrote through an object that only reads
     └── Snoozed                     also a dramatiq.errors.Retry: current_task().snooze() ends the run
 
@@ -217,6 +218,18 @@ class DuplicateTask(PipelineError):
         self.key = key
         self.task_id = task_id
         super().__init__(f'The key "{key}" is held by the task {task_id}; nothing was enqueued' if key else None)
+
+
+class ScheduleInvalid(PipelineError, ValueError):
+    """A schedule cannot be like this; nothing was stored.
+
+    ``field`` is the attribute of the schedule that is wrong, ``reason`` says what about it, and what to write instead.
+    """
+
+    def __init__(self, field: str | None = None, reason: str = "") -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"The {field} of the schedule is not valid: {reason}" if field else None)
 
 
 class Snoozed(PipelineError, dramatiq_errors.Retry):
