@@ -15,11 +15,12 @@ SELECT name, state, kind, expression, timezone, actor, queue, priority, args, kw
 
 -- name: beat_scheduler
 -- Say that a daemon lives, or that it ends; its number, and what time it is.
-SELECT scheduler_id, now FROM :"schema".beat_scheduler_v1(%(scheduler)s, %(host)s, %(pid)s, %(clock)s, %(ends)s)
+SELECT scheduler_id, now FROM :"schema".beat_scheduler_v1(
+    %(scheduler)s, %(host)s, %(pid)s, %(clock)s, %(failing)s::text[], %(counts)s::json, %(ends)s)
 
 -- name: schedulers
 -- The daemons, the newest first.
-SELECT scheduler_id, state, host, pid, started_at, beat_at, ended_at, clock_off FROM :"schema".scheduler_status
+SELECT scheduler_id, state, host, pid, started_at, beat_at, ended_at, clock_off, failing FROM :"schema".scheduler_status
  ORDER BY scheduler_id DESC LIMIT %(limit)s
 
 -- name: fire
