@@ -19,7 +19,7 @@ _PORTS = 100
 #: What a worker may take beyond the time its tasks have.
 _GRACE_SECONDS = 20.0
 
-#: The programs around the worker. They are named and not imported: the core knows no actor, no APScheduler and no Flask.
+#: The programs around the worker. They are named and not imported: the core knows no actor, no schedule and no Flask.
 _MAIL_CATCHER = ("-m", "actors.smtp_dev")
 _SCHEDULER = ("-m", "scheduler")
 _WEB = ("-m", "gunicorn", "api.wsgi:app", "--worker-class", "gthread", "--no-control-socket", "--log-level", "warning")

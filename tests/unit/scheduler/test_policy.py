@@ -25,7 +25,14 @@ def at(seconds: float) -> datetime:
 def schedule(*, done: float = 0, **values: Any) -> ScheduleRow:
     """One that is due every minute, and counts from midnight."""
     row: dict[str, Any] = dict.fromkeys(ScheduleRow.__slots__)
-    row |= {"name": "report", "state": "active", "kind": "interval", "expression": "60s", "timezone": "UTC", "actor": "report"}
+    row |= {
+        "name": "report",
+        "state": "active",
+        "kind": "interval",
+        "expression": "60s",
+        "timezone": "UTC",
+        "actor": "report",
+    }
     row |= {"missed": "once", "grace_seconds": 15, "gap": "next", "fold": "first", "anchor_at": MIDNIGHT}
     return ScheduleRow(**(row | {"done_until": at(done)} | values))
 
