@@ -58,7 +58,7 @@ def test_a_scheduler_runs_until_stopped(on_database: Run, ask: Any) -> None:
 
 
 def test_a_scheduler_that_lives_is_ready(on_database: Run, ask: Any) -> None:
-    ask("SELECT scheduler_id FROM pipeline.beat_scheduler_v1(NULL, %s, 1, now())", (socket.gethostname(),))
+    ask("SELECT scheduler_id FROM pipeline.beat_scheduler_v1(NULL, %s, 1, now())", socket.gethostname())
 
     assert "1 scheduler is alive" in on_database("scheduler", "check").output
 
