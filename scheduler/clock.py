@@ -14,9 +14,7 @@ from pipeline.errors import ScheduleInvalid
 from scheduler import zones
 from scheduler.cron import cron_trigger
 from scheduler.intervals import calendar_trigger, interval_trigger
-from scheduler.timing import Kind, Timing
-
-YEARS = range(1970, 9000)
+from scheduler.timing import YEARS, Kind, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +34,25 @@ class Clock:
         return found if found is not None and found >= reading else None
 
 
-@lru_cache(maxsize=4096)
 def clock_of(timing: Timing) -> Clock:
     """Read the text of a schedule; raise ``ScheduleInvalid`` if that cannot be."""
-    zone, utc = zones.zone(timing.timezone), ZoneInfo("UTC")
     anchor = timing.anchor_at.astimezone(UTC).replace(microsecond=0)
-    kind = Kind(timing.kind)
+    return _clock(Kind(timing.kind), timing.expression, timing.timezone, anchor)
+
+
+@lru_cache(maxsize=4096)
+def _clock(kind: Kind, text: str, timezone: str, anchor: datetime) -> Clock:
+    """Make a clock. The anchor is in UTC: two moments that their zone calls alike would be one to the cache."""
+    zone, utc = zones.zone(timezone), ZoneInfo("UTC")
     match kind:
         case Kind.CRON:
-            return Clock(cron_trigger(timing.expression), zone)
+            return Clock(cron_trigger(text), zone)
         case Kind.INTERVAL:
-            return Clock(interval_trigger(timing.expression, anchor), utc)  # elapsed time: no clock is asked
+            return Clock(interval_trigger(text, anchor), utc)  # elapsed time: no clock is asked
         case Kind.CALENDAR:
-            return Clock(calendar_trigger(timing.expression, anchor + zones.offset(zone, anchor)), zone)
+            return Clock(calendar_trigger(text, anchor + zones.offset(zone, anchor)), zone)
         case Kind.ONCE:
-            moment = _moment(timing.expression)
+            moment = _moment(text)
             reading = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
             return Clock(DateTrigger(reading), utc if moment.tzinfo else zone)
 

@@ -12,10 +12,10 @@ from enum import StrEnum
 from itertools import islice
 
 from scheduler import cron, zones
-from scheduler.clock import YEARS, clock_of
+from scheduler.clock import clock_of
 from scheduler.intervals import interval
 from scheduler.search import count_cron, first_due
-from scheduler.timing import Fold, Kind, Timing
+from scheduler.timing import YEARS, Fold, Kind, Timing
 
 #: Nothing is due outside of these.
 EARLIEST = datetime(YEARS[0], 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ def between(timing: Timing, after: datetime, until: datetime) -> Iterator[dateti
 
 def latest(timing: Timing, after: datetime, until: datetime) -> tuple[datetime | None, int]:
     """Return the last of the due instants after ``after``, up to and with ``until``, and how many there are."""
-    until = _floor(min(until, timing.ends_at or LATEST, LATEST))
+    until = _floor(min(until, timing.ends_at or LATEST, LATEST, key=datetime.timestamp))
     first = following(timing, after)
     if first is None or first > until:
         return None, 0
@@ -74,14 +74,15 @@ def _last(timing: Timing, first: datetime, until: datetime) -> datetime:
 
 def _start(timing: Timing, after: datetime) -> datetime:
     """Return the first second that can be due."""
-    begins = [EARLIEST, timing.starts_at or EARLIEST]
+    begins = [EARLIEST, _ceil(timing.starts_at or EARLIEST)]
     if timing.kind in {Kind.INTERVAL, Kind.CALENDAR}:
-        begins.append(timing.anchor_at.replace(microsecond=0))
-    start = _ceil(max(begins))
+        begins.append(_floor(timing.anchor_at))
+    start = max(begins)
     return start if after < start else _floor(min(after, LATEST)) + _SECOND
 
 
 def _floor(instant: datetime) -> datetime:
+    """Cut off a fraction; in UTC, since Python compares two moments of the same zone by what its clock shows."""
     return instant.astimezone(UTC).replace(microsecond=0)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from pipeline.errors import ScheduleInvalid
+
+#: Nothing is due outside of these.
+YEARS = range(1970, 9000)
 
 _LONGEST_EXPRESSION = 500
 
@@ -55,28 +58,38 @@ class Timing:
 
 def check(timing: Timing) -> None:
     """Raise ``ScheduleInvalid`` if the timing cannot be read, or would never be due."""
-    from scheduler import clock, instants  # they read timings themselves
+    from scheduler import clock  # it reads timings itself
 
     for field in ("anchor_at", "starts_at", "ends_at"):
-        _check_aware(field, getattr(timing, field))
-    if len(timing.expression) > _LONGEST_EXPRESSION:
-        raise ScheduleInvalid("expression", f"it has more than {_LONGEST_EXPRESSION} characters")
+        _check_moment(field, getattr(timing, field))
     for field, values in (("kind", Kind), ("gap", Gap), ("fold", Fold)):
         _check_one_of(field, getattr(timing, field), values)
-    if timing.starts_at and timing.ends_at and timing.ends_at < timing.starts_at:
+    if len(timing.expression) > _LONGEST_EXPRESSION:
+        raise ScheduleInvalid("expression", f"it has more than {_LONGEST_EXPRESSION} characters")
+    if timing.starts_at and timing.ends_at and timing.ends_at.timestamp() < timing.starts_at.timestamp():
         raise ScheduleInvalid("ends_at", f"{timing.ends_at} lies before starts_at, {timing.starts_at}")
     clock.clock_of(timing)
-    # Not since ever: a zone may have had no summer time once, so that its clock jumped over nothing.
-    since = (
-        instants.EARLIEST if timing.kind == Kind.ONCE else min(timing.anchor_at, timing.starts_at or timing.anchor_at)
-    )
+    _check_ever_due(timing)
+
+
+def _check_ever_due(timing: Timing) -> None:
+    from scheduler import instants
+
+    since = instants.EARLIEST
+    if timing.kind != Kind.ONCE:  # of the others, years in which the zone had no summer time yet prove nothing
+        begins = [timing.anchor_at, timing.starts_at or timing.anchor_at]
+        since = max(since, min(begins, key=datetime.timestamp)).astimezone(UTC)
     if instants.following(timing, since - timedelta(seconds=1)) is None:
         raise ScheduleInvalid("expression", f'"{timing.expression}" is never due{_why_never(timing)}')
 
 
-def _check_aware(field: str, value: datetime | None) -> None:
-    if value is not None and value.utcoffset() is None:
+def _check_moment(field: str, value: datetime | None) -> None:
+    if value is None:
+        return
+    if value.utcoffset() is None:
         raise ScheduleInvalid(field, f"{value} has no UTC offset; write it with one, such as {value.isoformat()}+00:00")
+    if value.year not in YEARS:
+        raise ScheduleInvalid(field, f"{value} does not lie in the years {YEARS[0]} to {YEARS[-1]}")
 
 
 def _check_one_of(field: str, value: str, values: type[StrEnum]) -> None:

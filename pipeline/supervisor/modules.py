@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -13,11 +14,13 @@ from pipeline.errors import ConfigurationError
 
 
 def load(modules: Sequence[str]) -> PostgresBroker:
-    """Import the modules and find the broker that their actors belong to.
+    """Import the modules, also from the current directory, and find the broker that their actors belong to.
 
     Raises:
         ConfigurationError: That cannot work; its cause is the module's own exception, if there is one.
     """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # behind all else, so that it hides nothing
     for module in modules:
         _import(module)
     broker = dramatiq.get_broker()
