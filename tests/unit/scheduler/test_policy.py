@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from pipeline.store.schedules import ScheduleRow
 from scheduler.due import timing_of
 from scheduler.instants import between
 from scheduler.policy import MOST, DueNow, due_now
+from tests.architecture.tree import doc, table_rows
 
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -120,7 +123,7 @@ def schedule_after(row: ScheduleRow, found: DueNow) -> ScheduleRow:
     return ScheduleRow(**{name: getattr(row, name) for name in ScheduleRow.__slots__} | {"done_until": found.until})
 
 
-NAPS = st.lists(st.floats(0.001, 20) | st.floats(1, 900) | st.just(60.0), min_size=1, max_size=30)
+NAPS = st.lists(st.floats(0.001, 20) | st.floats(1, 200) | st.just(60.0), min_size=1, max_size=10)
 ROWS = st.builds(
     schedule,
     expression=st.sampled_from(["1s", "7s", "60s", "5m"]),
@@ -131,6 +134,7 @@ ROWS = st.builds(
 
 
 @given(ROWS, NAPS)
+@examples(deadline=None, max_examples=60)
 def test_whenever_it_sleeps_each_instant_is_fired_once_or_missed_as_the_policy_says(
     row: ScheduleRow, naps: list[float]
 ) -> None:
@@ -163,3 +167,25 @@ def assert_only_the_last_are_fired(row: ScheduleRow, done: list[tuple[datetime, 
         if found.missed is not None:
             assert now - found.missed > timedelta(seconds=row.grace_seconds)
             assert all(found.missed < instant for instant in found.instants)
+
+
+def test_the_example_of_the_reference_is_true() -> None:
+    """A schedule of every minute that could not be fired for almost ten."""
+    section = doc("reference/schedules.md").partition("## What was missed")[2]
+    rows = [row for row in table_rows(section) if re.search(r"\d\d:\d\d", row[1])]
+    assert len(rows) == 4
+
+    for policy, instants, noted in rows:
+        missed, age = re.fullmatch(r"`(\w+)`(?:, `max_age_seconds=(\d+)`)?", policy).groups()  # type: ignore[union-attr]
+        row = schedule(missed=missed, max_age_seconds=int(age) if age else None, done=30)
+        found = decided(row, at(605))
+        assert found is not None
+        times = re.findall(r"\d\d:\d\d", instants)
+        assert (times[0], times[-1]) == (shown(found.instants[0]), shown(found.instants[-1]))
+        assert len(found.instants) + found.missed_count == 10
+        assert noted == (f"{found.missed_count}, up to {shown(found.missed)}" if found.missed else "none")
+
+
+def shown(instant: datetime) -> str:
+    """As on the clock of somebody for whom midnight is noon."""
+    return f"{instant + timedelta(hours=12):%H:%M}"
