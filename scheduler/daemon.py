@@ -185,13 +185,10 @@ class Daemon:
         if self._outage.is_on:
             return None  # the look that ends it looks at all of them
         try:
-            found = self._database.ask(schedules.schedules, ids=[number])
+            schedule = self._database.ask(schedules.to_fire, number)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other schedules go on
             return self._give_up(number, f"number {number}", error)
-        for schedule in found:
-            if schedule.paused_at is None:
-                return self._try_to_fire(schedule)
-        return None
+        return None if schedule is None or schedule.paused_at else self._try_to_fire(schedule)
 
     def _try_to_fire(self, schedule: ScheduleRow) -> float | None:
         try:

@@ -172,6 +172,13 @@ def schedules(
     return [ScheduleRow(*row) for row in cursor.fetchall()]
 
 
+def to_fire(sql: Mapping[str, str], cursor: Cursor, schedule_id: int) -> ScheduleRow | None:
+    """Read one schedule, but nothing of its last task; None if there is no such schedule."""
+    cursor.execute(sql["schedule_to_fire"], {"id": schedule_id})
+    row = cursor.fetchone()
+    return None if row is None else ScheduleRow(*row)
+
+
 def beat(sql: Mapping[str, str], cursor: Cursor, scheduler_id: int | None, said: Beat) -> tuple[int | None, datetime]:
     """Say that a daemon lives; its number, and the database's time."""
     counts = [{"schedule": name, "outcome": letter, "instants": n} for (name, letter), n in said.counts.items()]
