@@ -88,6 +88,8 @@ class Daemon:
     def stop(self) -> None:
         """Fire nothing more, and say so; within two seconds, also if the database does not answer."""
         with self._mutex:
+            if self._is_stopping:
+                return
             self._is_stopping = True
         self._look_soon.set()
         self._timers.stop()
@@ -125,7 +127,7 @@ class Daemon:
         if has_jumped:
             log.warning("scheduler.clock_jumped", database_time=now.isoformat())
         self._take(versions, anew=self._outage.end() or has_jumped)
-        if time.monotonic() >= self._beats_at:
+        if time.monotonic() >= self._beats_at and not self._is_stopping:
             self._beat()
 
     def _take(self, versions: dict[int, int], *, anew: bool) -> None:

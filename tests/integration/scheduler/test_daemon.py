@@ -20,6 +20,8 @@ from tests.fixtures.wait import eventually
 
 Start = Callable[[], module.Daemon]
 
+LONG_AGO = "2026-01-01T00:00:00Z"
+
 
 def test_it_fires_each_instant_and_signs_it(schedules: Schedules, start: Start) -> None:
     row = schedules.put("tick", args=[1], tags=["nightly"])
@@ -163,7 +165,7 @@ def test_a_jump_of_the_local_clock_is_noticed_at_the_next_look(
 
 def test_what_was_dealt_with_is_counted(schedules: Schedules, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BEAT_SECONDS", 0.2)
-    schedules.put("tick", grace_seconds=1, missed="skip", overlap="skip")
+    schedules.put("tick", grace_seconds=1, missed="skip", overlap="skip", anchor_at=LONG_AGO)
     schedules.rows("UPDATE pipeline.schedule SET counts_from = now() - interval '1 hour'")
     daemon = start()
     schedules.go_on("tick", 2)
@@ -180,10 +182,8 @@ def test_what_was_dealt_with_is_counted(schedules: Schedules, start: Start, monk
 
 
 def test_a_long_backlog_is_made_up_for_without_a_break(schedules: Schedules, start: Start) -> None:
-    row = schedules.put("tick", missed="all")
-    schedules.rows(
-        "UPDATE pipeline.schedule SET counts_from = date_trunc('second', now() - interval '500 s'), anchor_at = anchor_at - interval '1 d'"
-    )
+    schedules.put("tick", missed="all", anchor_at=LONG_AGO)
+    schedules.rows("UPDATE pipeline.schedule SET counts_from = date_trunc('second', now()) - interval '500 s'")
     row = schedules.read("tick")
     start()
 
