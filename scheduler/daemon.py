@@ -50,8 +50,8 @@ _SPREAD_SECONDS = 0.03
 _SOON_SECONDS = (0.02, 0.1)
 #: When to look again at one that cannot be fired. Whoever mends it changes it, which is seen at once.
 _RETRY_SECONDS = 5.0
-#: How long a stop waits for statements, and for the last beat.
-_STOP_SECONDS = 1.0
+#: What is left to statements when it is to stop; and how long a stop waits for their threads, and for the last beat.
+_HURRY_SECONDS, _STOP_SECONDS = 0.5, 1.0
 
 log = get_logger(__name__)
 
@@ -85,29 +85,39 @@ class Daemon:
         self._timers.start()
         self._looker.start()
 
-    def stop(self) -> None:
-        """Fire nothing more, and say so; within two seconds, also if the database does not answer."""
+    def stop(self) -> bool:
+        """Fire nothing more, and say so; within two seconds, also if the database does not answer.
+
+        Returns:
+            False if a thread still waits: for a connection, which nobody can hurry.
+        """
         with self._mutex:
             if self._is_stopping:
-                return
+                return True
             self._is_stopping = True
         self._look_soon.set()
         self._timers.stop()
-        with self._database.hurried(_STOP_SECONDS):
+        ends_at = time.monotonic() + _STOP_SECONDS
+        with self._database.hurried(_HURRY_SECONDS):
             self._looker.join(_STOP_SECONDS)
             with self._mutex:
-                self._mutex.wait_for(lambda: not self._attended, _STOP_SECONDS)
-        last = threading.Thread(target=self._say_goodbye, name="pipeline-scheduler-end", daemon=True)
-        last.start()
-        last.join(_STOP_SECONDS)
+                has_ended = self._mutex.wait_for(lambda: not self._attended, max(ends_at - time.monotonic(), 0))
+        if not self._looker.is_alive() and not self._outage.is_on:
+            self._say_goodbye()
         log.info("scheduler.stopped", scheduler_id=self._number)
+        return has_ended
 
     def _say_goodbye(self) -> None:
-        if not self._outage.is_on:
-            try:
-                self._beat(ends=True)
-            except Exception as error:  # noqa: BLE001 - it ends anyway, and a minute later it counts as dead
-                log.warning("scheduler.end_not_told", error=str(error).strip())
+        """Say that it ends; should the database fall silent just now, it counts as dead a minute later."""
+        last = threading.Thread(target=self._beat_last, name="pipeline-scheduler-end", daemon=True)
+        last.start()
+        last.join(_STOP_SECONDS)
+
+    def _beat_last(self) -> None:
+        try:
+            self._beat(ends=True)
+        except Exception as error:  # noqa: BLE001 - it ends anyway
+            log.warning("scheduler.end_not_told", error=str(error).strip())
 
     # --- which schedules there are ------------------------------------------------------------------------------------
 

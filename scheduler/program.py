@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from importlib import import_module
 from importlib.util import find_spec
@@ -42,7 +43,8 @@ def run(modules: tuple[str, ...]) -> None:
         daemon.start()
         while not signals.wait(60):
             pass
-        daemon.stop()
+        if not daemon.stop():
+            os._exit(0)  # Python would wait for the thread
 
 
 def _sync() -> None:

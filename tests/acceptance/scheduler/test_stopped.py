@@ -49,7 +49,7 @@ def test_a_daemon_that_is_stopped_inside_its_statement_holds_nothing(
     with closing(psycopg2.connect(database_url)) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE pipeline.ready IN SHARE MODE")  # nothing can be enqueued
         row = schedules.put("tick", missed="all")
-        eventually(lambda: schedules.rows("SELECT FROM pg_locks WHERE NOT granted"), within=10)
+        eventually(lambda: schedules.rows("SELECT 1 FROM pg_locks WHERE NOT granted"), within=10)
         first.signal(signal.SIGSTOP)
         start()
         eventually(lambda: len(schedules.daemons()) == 2, within=30)

@@ -32,8 +32,8 @@ def test_it_fires_each_instant_and_signs_it(schedules: Schedules, start: Start) 
     firings = schedules.firings("tick")
     assert [firing.due_at for firing in firings] == due(row, firings[-1].due_at)
     assert all(timedelta(0) <= firing.fired_at - firing.due_at < timedelta(seconds=1) for firing in firings[1:])
-    assert schedules.rows("SELECT DISTINCT actor, queue, args, tags FROM pipeline.task_status") == [
-        ("tick", "ticks", [1], ["nightly"])
+    assert schedules.rows("SELECT DISTINCT actor, queue, args::text, tags FROM pipeline.task_status") == [
+        ("tick", "ticks", "[1]", ["nightly"])
     ]
     schedules.assert_tasks_are_those_of_firings()
 
@@ -48,7 +48,9 @@ def test_what_is_made_changed_paused_resumed_and_removed_is_seen_within_two_seco
     eventually(lambda: schedules.firings("tick"), within=2 + 1)
 
     schedules.put("tick", args=["changed"])
-    eventually(lambda: schedules.rows("SELECT FROM pipeline.task_status WHERE args = '[\"changed\"]'"), within=2 + 1)
+    eventually(
+        lambda: schedules.rows("SELECT 1 FROM pipeline.task_status WHERE args::text = '[\"changed\"]'"), within=2 + 1
+    )
 
     assert schedules.ask(store.pause, "tick", by=ME)
     paused = schedules.firings("tick")
@@ -94,7 +96,7 @@ def test_one_that_cannot_be_fired_is_complained_of_and_stays_due_and_others_go_o
         start()
         schedules.put("tick")
         schedules.go_on("tick", 2)
-        eventually(lambda: schedules.rows("SELECT FROM pipeline.scheduler WHERE failing = '{wrong}'"))
+        eventually(lambda: schedules.rows("SELECT 1 FROM pipeline.scheduler WHERE failing = '{wrong}'"))
 
         complaints = [line for line in logs if line["event"] == "schedule.not_fired"]
         assert [(line["schedule"], line["log_level"]) for line in complaints] == [("wrong", "error")]
@@ -105,7 +107,7 @@ def test_one_that_cannot_be_fired_is_complained_of_and_stays_due_and_others_go_o
         eventually(lambda: logs)
     schedules.put("wrong", actor="tick", options={}, tags=[], expression="1s")
     eventually(lambda: schedules.firings("wrong"), within=3)
-    eventually(lambda: schedules.rows("SELECT FROM pipeline.scheduler WHERE failing = '{}'"))
+    eventually(lambda: schedules.rows("SELECT 1 FROM pipeline.scheduler WHERE failing = '{}'"))
 
 
 def test_an_actor_that_is_mended_in_time_has_missed_nothing(
@@ -178,7 +180,7 @@ def test_what_was_dealt_with_is_counted(schedules: Schedules, start: Start, monk
     assert counted["m"] > 3000
     assert counted.keys() == {"f", "o", "m"}
     schedules.ask(store.remove, "tick", by=ME)
-    assert schedules.rows("SELECT FROM pipeline.schedule_total") == []
+    assert schedules.rows("SELECT 1 FROM pipeline.schedule_total") == []
 
 
 def test_a_long_backlog_is_made_up_for_without_a_break(schedules: Schedules, start: Start) -> None:

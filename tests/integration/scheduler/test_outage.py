@@ -95,7 +95,7 @@ def test_a_silent_server_is_given_up(
         start()
         schedules.go_on("tick", 0)
         proxy.fall_silent()
-        eventually(lambda: [line for line in logs if line["event"] == "scheduler.database_away"])
+        eventually(lambda: [line for line in logs if line["event"] == "scheduler.database_away"], within=15)
         proxy.restore()
         schedules.go_on("tick", 0)
 
