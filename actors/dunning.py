@@ -1,9 +1,8 @@
 """Dunning: customers who have not paid in time are reminded, again and again, but only so often."""
 
-from collections.abc import Iterable
 from datetime import date, timedelta
 
-from sqlalchemy import ColumnElement, Row, exists, func, or_, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -103,14 +102,18 @@ def mark_sent(session: Session, invoice_id: int, level: int) -> None:
     )
 
 
-def _overdue(session: Session, today: date) -> Iterable[Row[tuple[Invoice, int]]]:
+def _overdue(session: Session, today: date) -> list[tuple[Invoice, int]]:
     """Find invoices that are to be dunned today, and the level of the next mail."""
     last = (
-        select(DunningMail.invoice_id, _latest(DunningMail.level), _latest(DunningMail.dunned_on))
+        select(
+            DunningMail.invoice_id,
+            func.max(DunningMail.level).label("level"),
+            func.max(DunningMail.dunned_on).label("dunned_on"),
+        )
         .group_by(DunningMail.invoice_id)
         .subquery()
     )
-    return session.execute(
+    found = session.execute(
         select(Invoice, func.coalesce(last.c.level, 0) + 1)
         .outerjoin(last, last.c.invoice_id == Invoice.order_id)
         .where(
@@ -122,10 +125,7 @@ def _overdue(session: Session, today: date) -> Iterable[Row[tuple[Invoice, int]]
         .order_by(Invoice.issued_on, Invoice.order_id)
         .limit(_MOST)
     )
-
-
-def _latest(column: ColumnElement[int] | ColumnElement[date]) -> ColumnElement[int] | ColumnElement[date]:
-    return func.max(column).label(column.key)
+    return [(invoice, level) for invoice, level in found]
 
 
 def _mail_of(invoice: Invoice, level: int, today: date) -> dict[str, object]:

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import TypedDict
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -105,9 +105,11 @@ def summarize_month(session: Session, year: int | None, month: int | None) -> Mo
     )
 
 
-def _figures(session: Session, first: date, following: date) -> Row[tuple[int, Decimal, Decimal, Decimal]]:
+def _figures(session: Session, first: date, following: date) -> tuple[int, Decimal, Decimal, Decimal]:
     figures = select(func.count(), _sum(Invoice.net), _sum(Invoice.vat), _sum(Invoice.total))
-    return session.execute(figures.where(Invoice.issued_on >= first, Invoice.issued_on < following)).one()
+    issued = figures.where(Invoice.issued_on >= first, Invoice.issued_on < following)
+    count, net, vat, total = session.execute(issued).one()
+    return count, net, vat, total
 
 
 def _sum(amount: InstrumentedAttribute[Decimal]) -> ColumnElement[Decimal]:

@@ -58,7 +58,7 @@ def check(schedule: Definition) -> None:
 
 
 def _check_name(schedule: Definition) -> None:
-    if not isinstance(schedule.name, str) or not _NAME.fullmatch(schedule.name):
+    if not _NAME.fullmatch(schedule.name):
         raise ScheduleInvalid(
             "name", f"{schedule.name!r} is not 1 to 100 of A-Z a-z 0-9 . _ -, beginning with a letter or _"
         )
@@ -98,13 +98,14 @@ def _check_options(schedule: Definition) -> None:
 def _find_actor(name: str) -> Actor[..., Any]:
     broker = our_broker()
     try:
-        return broker.get_actor(name)
+        actor: Actor[..., Any] = broker.get_actor(name)
     except ActorNotFound:
         close = get_close_matches(name, broker.get_declared_actors(), n=3, cutoff=0.7)
         hint = (
             f"did you mean {' or '.join(close)}?" if close else "PIPELINE_SCHEDULES names the modules that bring actors"
         )
         raise ScheduleInvalid("actor", f'this program has no actor "{name}"; {hint}') from None
+    return actor
 
 
 def _check_json(schedule: Definition) -> None:

@@ -212,5 +212,5 @@ def _follow_enabled(sql: Mapping[str, str], cursor: Cursor, module: str, schedul
 def _counted(counts: Counts, name: str, state: str) -> Counts:
     if state == "taken":
         return replace(counts, taken=(*counts.taken, name))
-    number: int = getattr(counts, state)
-    return replace(counts, **{state: number + 1})
+    more: dict[str, Any] = {state: getattr(counts, state) + 1}
+    return replace(counts, **more)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.errors import ScheduleInvalid
 from scheduler import zones
-from scheduler.fields import TIMINGS, actor_name, columns
+from scheduler.fields import TIMINGS, actor_name, columns, text
 from scheduler.instants import default_fold
 from scheduler.timing import Fold, Gap, Kind, Timing
 
@@ -60,7 +60,7 @@ class Definition:
         zone = found.get("timezone", "UTC")
         found.setdefault("fold", default_fold(found["kind"], found["expression"]))
         found.setdefault("anchor_at", default_anchor(zone))
-        return cls(name=name, actor=actor_name(actor), **found)
+        return cls(name=text("name", name), actor=actor_name(actor), **found)
 
     @classmethod
     def of(cls, row: ScheduleRow) -> Self:

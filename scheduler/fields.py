@@ -97,7 +97,14 @@ def columns(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def actor_name(actor: Any) -> str:
     """Return the name of an actor, which may be given by it."""
-    return _text("actor", getattr(actor, "actor_name", actor))
+    return text("actor", getattr(actor, "actor_name", actor))
+
+
+def text(name: str, value: Any) -> str:
+    """Read a text, without spaces around it."""
+    if not isinstance(value, str):
+        raise ScheduleInvalid(name, f"{value!r} is not a text")
+    return value.strip()
 
 
 def as_text(span: timedelta) -> str:
@@ -118,14 +125,8 @@ def _hint(name: str) -> str:
 # --- one reader for each kind of value --------------------------------------------------------------------------------
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ScheduleInvalid(name, f"{value!r} is not a text")
-    return value.strip()
-
-
 def _text_or_none(name: str, value: Any) -> str | None:
-    return None if value is None else _text(name, value)
+    return None if value is None else text(name, value)
 
 
 def _number_or_none(name: str, value: Any) -> int | None:
@@ -186,7 +187,7 @@ def _span(name: str, value: Any) -> str:
 def _moment(name: str, value: Any) -> str:
     if isinstance(value, date) and not isinstance(value, datetime):
         raise ScheduleInvalid(name, f"{value!r} is a day and has no time")
-    return value.isoformat() if isinstance(value, datetime) else _text(name, value)
+    return value.isoformat() if isinstance(value, datetime) else text(name, value)
 
 
 def _one_of(values: type[Gap | Fold]) -> Callable[[str, Any], Any]:
@@ -198,10 +199,10 @@ def _one_of(values: type[Gap | Fold]) -> Callable[[str, Any], Any]:
     return read
 
 
-_EXPRESSIONS: dict[str, Callable[[str, Any], str]] = {"cron": _text, "every": _span, "calendar": _text, "at": _moment}
+_EXPRESSIONS: dict[str, Callable[[str, Any], str]] = {"cron": text, "every": _span, "calendar": text, "at": _moment}
 
 _COLUMNS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
-    "timezone": ("timezone", _text),
+    "timezone": ("timezone", text),
     "gap": ("gap", _one_of(Gap)),
     "fold": ("fold", _one_of(Fold)),
     "anchor_at": ("anchor_at", _instant),
@@ -214,10 +215,10 @@ _COLUMNS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "priority": ("priority", _number_or_none),
     "tags": ("tags", _tags),
     "options": ("options", _mapping),
-    "description": ("description", _text),
-    "missed": ("missed", _text),
+    "description": ("description", text),
+    "missed": ("missed", text),
     "max_age": ("max_age_seconds", _seconds_or_none),
     "grace": ("grace_seconds", _seconds),
-    "overlap": ("overlap", _text),
+    "overlap": ("overlap", text),
     "jitter": ("jitter_seconds", _seconds),
 }
