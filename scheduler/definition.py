@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from pipeline.errors import ScheduleInvalid
 from scheduler import zones
@@ -15,6 +15,9 @@ from scheduler.timing import Fold, Gap, Kind, Timing
 
 if TYPE_CHECKING:
     from pipeline.store.schedules import ScheduleRow
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: A Monday that begins a month and a year: weeks, months and years that are counted from it begin as people expect.
 _ANCHOR = datetime(2018, 1, 1)  # noqa: DTZ001 - what the clock of each zone shows
@@ -75,9 +78,9 @@ class Definition:
             ScheduleInvalid: A field cannot be read.
         """
         new = replace(self, **columns(given))
-        if "fold" not in given and self.fold == default_fold(self.kind, self.expression):
+        if "fold" not in given and self.fold == _if_valid(default_fold, self.kind, self.expression):
             new = replace(new, fold=default_fold(new.kind, new.expression))
-        if "anchor_at" not in given and self.anchor_at == default_anchor(self.timezone):
+        if "anchor_at" not in given and self.anchor_at == _if_valid(default_anchor, self.timezone):
             new = replace(new, anchor_at=default_anchor(new.timezone))
         return new
 
@@ -111,3 +114,11 @@ def default_anchor(timezone: str) -> datetime:
         ScheduleInvalid: There is no such zone.
     """
     return _ANCHOR.replace(tzinfo=zones.zone(timezone)).astimezone(UTC)
+
+
+def _if_valid(default: Callable[P, T], *of: P.args, **also: P.kwargs) -> T | None:
+    """Return a default; None of what cannot be read, as somebody may have written it by SQL."""
+    try:
+        return default(*of, **also)
+    except ScheduleInvalid:
+        return None
