@@ -63,7 +63,17 @@ CREATE TABLE scheduler (
     ended_at     timestamptz,
     clock_off    interval    NOT NULL DEFAULT '0',  -- its clock minus ours
     pid          int         NOT NULL,
-    host         text        NOT NULL
+    host         text        NOT NULL,
+    failing      text[]      NOT NULL DEFAULT '{}'  -- schedules that are due and that it cannot fire
+) WITH (fillfactor = 50);
+
+-- How many instants of a schedule were dealt with, for counters that never shrink. Daemons add to it with their beats, so a
+-- firing costs nothing here; one that is killed takes what it counted in ten seconds along.
+CREATE TABLE schedule_total (
+    instants bigint NOT NULL,
+    outcome  "char" NOT NULL,
+    schedule text   NOT NULL,
+    PRIMARY KEY (schedule, outcome)
 ) WITH (fillfactor = 50);
 
 ALTER TABLE audit ADD COLUMN schedule text;

@@ -13,13 +13,22 @@ SELECT name, state, kind, expression, timezone, actor, queue, priority, args, kw
  WHERE (%(name)s::text IS NULL OR name = %(name)s) AND (%(ids)s::int[] IS NULL OR schedule_id = ANY (%(ids)s))
  ORDER BY name
 
+-- name: schedule_to_fire
+-- One schedule as it is read to be fired: without what became of its last task, which takes longer to find than all the rest.
+SELECT name, state, kind, expression, timezone, actor, queue, priority, args, kwargs, options, tags, description, missed, max_age_seconds,
+       grace_seconds, overlap, jitter_seconds, gap, fold, anchor_at, starts_at, ends_at, paused_at, paused_by, pause_reason, done_until,
+       NULL::timestamptz, NULL::timestamptz, NULL::text, NULL::text, declared_by, created_at, updated_at, updated_by, version, schedule_id
+  FROM :"schema".schedule_status
+ WHERE schedule_id = %(id)s
+
 -- name: beat_scheduler
 -- Say that a daemon lives, or that it ends; its number, and what time it is.
-SELECT scheduler_id, now FROM :"schema".beat_scheduler_v1(%(scheduler)s, %(host)s, %(pid)s, %(clock)s, %(ends)s)
+SELECT scheduler_id, now FROM :"schema".beat_scheduler_v1(
+    %(scheduler)s, %(host)s, %(pid)s, %(clock)s, %(failing)s::text[], %(counts)s::json, %(ends)s)
 
 -- name: schedulers
 -- The daemons, the newest first.
-SELECT scheduler_id, state, host, pid, started_at, beat_at, ended_at, clock_off FROM :"schema".scheduler_status
+SELECT scheduler_id, state, host, pid, started_at, beat_at, ended_at, clock_off, failing FROM :"schema".scheduler_status
  ORDER BY scheduler_id DESC LIMIT %(limit)s
 
 -- name: fire

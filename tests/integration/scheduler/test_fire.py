@@ -14,7 +14,7 @@ from pipeline.context import NewTask
 from pipeline.db.statements import load
 from pipeline.store import schedules
 from pipeline.store.audit import By
-from pipeline.store.schedules import Due, Put
+from pipeline.store.schedules import Beat, Due, Put
 
 SQL = load("pipeline")
 ME = By("somebody", "a reason", "python")
@@ -299,14 +299,15 @@ def test_the_purge_keeps_what_says_how_far_a_schedule_has_come(cursor, put, rows
 
 def test_a_daemon_says_that_it_lives_and_that_it_ends(cursor):
     clock = datetime.now(tz=UTC) + timedelta(seconds=5)
-    number, now = schedules.beat(SQL, cursor, None, ("here", 1), clock=clock)
-    schedules.beat(SQL, cursor, number, ("here", 1), clock=clock)
+    number, now = schedules.beat(SQL, cursor, None, Beat("here", 1, clock))
+    schedules.beat(SQL, cursor, number, Beat("here", 1, clock, ["report"]))
 
     (row,) = schedules.schedulers(SQL, cursor)
     assert (row.scheduler_id, row.state, row.host, row.pid) == (number, "alive", "here", 1)
+    assert row.failing == ["report"]
     assert timedelta(seconds=3) < row.clock_off < timedelta(seconds=6)
     assert abs(now - datetime.now(tz=UTC)) < timedelta(seconds=5)
-    schedules.beat(SQL, cursor, number, ("here", 1), clock=clock, ends=True)
+    schedules.beat(SQL, cursor, number, Beat("here", 1, clock, ends=True))
     assert schedules.schedulers(SQL, cursor)[0].state == "stopped"
 
 
