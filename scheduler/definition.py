@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from pipeline.errors import ScheduleInvalid
 from scheduler import zones
+from scheduler.due import timing_of
 from scheduler.fields import TIMINGS, actor_name, columns, text
 from scheduler.instants import default_fold
 from scheduler.timing import Fold, Gap, Kind, Timing
@@ -87,16 +88,7 @@ class Definition:
     @property
     def timing(self) -> Timing:
         """When it is due."""
-        return Timing(
-            self.kind,
-            self.expression,
-            self.timezone,
-            gap=self.gap,
-            fold=self.fold,
-            anchor_at=self.anchor_at,
-            starts_at=self.starts_at,
-            ends_at=self.ends_at,
-        )
+        return timing_of(self)
 
     def as_columns(self, only_changes_from: Definition | None = None) -> dict[str, Any]:
         """Write the columns as JSON has them: all, or those that differ from what they were."""

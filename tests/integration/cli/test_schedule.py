@@ -235,4 +235,4 @@ def test_a_module_that_cannot_be_imported_is_named(on_database: Run, configured:
 
     result = on_database(*NIGHTLY)
 
-    assert (result.exit_code, "The module no_such_module cannot be imported" in result.output) == (2, True)
+    assert (result.exit_code, "There is no module no_such_module" in result.output) == (2, True)
