@@ -1,4 +1,4 @@
-"""When a schedule that is kept in the database is due."""
+"""When a schedule is due that is kept in the database, or is to be."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from scheduler.timing import Fold, Gap, Kind, Timing
 
 if TYPE_CHECKING:
     from pipeline.store.schedules import ScheduleRow
+    from scheduler.definition import Definition
 
 
-def timing_of(schedule: ScheduleRow) -> Timing:
-    """Take what decides when a schedule is due out of its row."""
+def timing_of(schedule: ScheduleRow | Definition) -> Timing:
+    """Take what decides when a schedule is due out of its row, or its definition."""
     return Timing(
         Kind(schedule.kind),
         schedule.expression,

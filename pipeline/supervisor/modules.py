@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import dramatiq
 
 from pipeline.broker.broker import PostgresBroker
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, PipelineError
 
 
 def load(modules: Sequence[str]) -> PostgresBroker:
@@ -19,10 +20,8 @@ def load(modules: Sequence[str]) -> PostgresBroker:
     Raises:
         ConfigurationError: That cannot work; its cause is the module's own exception, if there is one.
     """
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # behind all else, so that it hides nothing
     for module in modules:
-        _import(module)
+        imported(module)
     broker = dramatiq.get_broker()
     if not isinstance(broker, PostgresBroker):
         raise ConfigurationError(
@@ -33,12 +32,21 @@ def load(modules: Sequence[str]) -> PostgresBroker:
     return broker
 
 
-def _import(module: str) -> None:
+def imported(module: str) -> ModuleType:
+    """Import a module, also from the current directory.
+
+    Raises:
+        ConfigurationError: That cannot work; its cause is the module's own exception, if there is one.
+    """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # behind all else, so that it hides nothing
     try:
-        import_module(module)
+        return import_module(module)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
             raise ConfigurationError(f"There is no module {module} (looked in {Path.cwd()} too)") from None
+        raise ConfigurationError(f"The module {module} cannot be imported: {error}") from error
+    except PipelineError as error:
         raise ConfigurationError(f"The module {module} cannot be imported: {error}") from error
     except Exception as error:
         raise ConfigurationError(f"The module {module} cannot be imported: {error!r}") from error

@@ -47,7 +47,7 @@ def test_a_worker_runs_until_stopped(on_database: Run, ask: Any) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_scheduler_runs_until_stopped(on_database: Run, ask: Any) -> None:
+def test_a_scheduler_makes_what_code_declares_and_runs_until_stopped(on_database: Run, ask: Any) -> None:
     assert on_database("scheduler", "check").exit_code == 1
 
     with stopped_once(lambda: ask("SELECT count(*) = 1 FROM pipeline.scheduler_status WHERE state = 'alive'")):
@@ -55,6 +55,7 @@ def test_a_scheduler_runs_until_stopped(on_database: Run, ask: Any) -> None:
 
     assert result.exit_code == 0, result.output
     assert ask("SELECT state FROM pipeline.scheduler_status") == "stopped"
+    assert ask("SELECT count(*) FROM pipeline.schedule WHERE declared_by = 'scheduler.schedules'") == 3
 
 
 def test_a_scheduler_that_lives_is_ready(on_database: Run, ask: Any) -> None:

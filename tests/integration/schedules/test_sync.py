@@ -225,7 +225,7 @@ def test_a_failure_changes_nothing(declare):
     declare(nightly())
     synced()
     declare()
-    with pytest.raises(ConfigurationError, match="cannot be imported: No module named 'nowhere'"):
+    with pytest.raises(ConfigurationError, match="There is no module nowhere"):
         synced(OURS, "nowhere")
 
     assert names() == ["nightly"]
