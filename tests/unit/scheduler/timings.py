@@ -24,7 +24,7 @@ ANCHOR = datetime(2019, 12, 31, 23, 15, tzinfo=UTC)
 
 def examples(few: int) -> settings:
     """Try so many examples, and many more with ``./dev test --long``; one that fails is printed with how to repeat it."""
-    return settings(max_examples=few * 30 if IS_LONG else few, deadline=None, print_blob=True)
+    return settings(max_examples=few * 10 if IS_LONG else few, deadline=None, print_blob=True)
 
 
 def cron(text: str, timezone: str = "UTC", **others: Any) -> Timing:
