@@ -17,6 +17,9 @@ from pipeline import (
     MessageNotEncodable,
     MessageTooLarge,
     PipelineError,
+    ScheduleConflict,
+    ScheduleInvalid,
+    ScheduleUnknown,
     SchemaOutdated,
     TaskConflict,
     TaskIsRunning,
@@ -27,11 +30,14 @@ from pipeline.logger import get_logger
 #: The first class that an error is an instance of decides.
 STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (TaskNotFound, HTTPStatus.NOT_FOUND),
+    (ScheduleUnknown, HTTPStatus.NOT_FOUND),
     (TaskConflict, HTTPStatus.CONFLICT),
+    (ScheduleConflict, HTTPStatus.CONFLICT),
     (DuplicateTask, HTTPStatus.CONFLICT),
     (TaskIsRunning, HTTPStatus.CONFLICT),
     (MessageTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (MessageNotEncodable, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (ScheduleInvalid, HTTPStatus.UNPROCESSABLE_ENTITY),
     (SchemaOutdated, HTTPStatus.SERVICE_UNAVAILABLE),
     (DatabaseUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (OperationalError, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -42,6 +48,8 @@ STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 _KINDS = tuple(kind for kind, _ in STATUSES)
 #: Their text names hosts and ports, which is for the log.
 _DISCREET = (DatabaseUnavailable, OperationalError)
+#: What a program may want to know of an error, besides its text.
+_TOLD = ("task_id", "state", "limit", "field", "reason")
 _RETRY_AFTER_SECONDS = "5"
 
 log = get_logger(__name__)
@@ -59,7 +67,7 @@ def _answer(error: Exception) -> Response:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request.failed", error=str(error), status=status.value)
     detail = "PostgreSQL does not answer; try again in a moment." if isinstance(error, _DISCREET) else str(error)
-    known = {name: getattr(error, name) for name in ("task_id", "state", "limit") if hasattr(error, name)}
+    known = {name: getattr(error, name) for name in _TOLD if hasattr(error, name)}
     response = problem(status, f"urn:pipeline:problem:{_dashed(type(error).__name__)}", detail, **known)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS

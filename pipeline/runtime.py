@@ -131,6 +131,25 @@ def _ask_once(
             raise translated(error) from error
 
 
+def transact(statement: Callable[[Mapping[str, str], Cursor], R]) -> R:
+    """Run a function of the store as one transaction on a connection of this process: all of it, or nothing.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+        SchemaOutdated: The database lacks what the statement names.
+    """
+    broker = our_broker()
+    try:
+        with broker.pool.connection() as connection:
+            connection.autocommit = False
+            with connection, connection.cursor() as cursor:
+                return statement(broker.sql, cursor)
+    except DISCONNECTED as error:
+        raise DatabaseUnavailable(Dsn.parse(broker.url).endpoint, str(error).strip()) from error
+    except psycopg2.ProgrammingError as error:
+        raise translated(error) from error
+
+
 def use_database(url: str) -> None:
     """Let this process's broker work on that database, whatever the settings say. Call it before the first use."""
     get_broker().url = url

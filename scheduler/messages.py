@@ -13,9 +13,10 @@ from pipeline.runtime import our_broker
 if TYPE_CHECKING:
     from pipeline.context import NewTask
     from pipeline.store.schedules import ScheduleRow
+    from scheduler.definition import Definition
 
 #: Overlap policies under which its tasks run one after the other.
-_IN_ORDER = frozenset({"queue", "cancel"})
+IN_ORDER = frozenset({"queue", "cancel"})
 
 
 def task_of(schedule: ScheduleRow) -> NewTask:
@@ -27,6 +28,17 @@ def task_of(schedule: ScheduleRow) -> NewTask:
         MessageTooLarge: They are too large.
         DatabaseUnavailable: PostgreSQL does not answer.
     """
+    task = encoded(schedule)
+    our_broker().sender.ensure_lanes([task.lane])
+    return task
+
+
+def encoded(schedule: ScheduleRow | Definition) -> NewTask:
+    """Make the task without asking the database.
+
+    Raises:
+        ActorUnknown, MessageNotEncodable, MessageTooLarge: As above.
+    """
     broker = our_broker()
     try:
         actor = broker.get_actor(schedule.actor)
@@ -35,17 +47,15 @@ def task_of(schedule: ScheduleRow) -> NewTask:
     message = actor.message_with_options(args=tuple(schedule.args), kwargs=schedule.kwargs, **_options(schedule))
     if schedule.queue is not None:
         message = message.copy(queue_name=schedule.queue)
-    task = broker.encoded(with_own_keys(message, actor.options))
-    broker.sender.ensure_lanes([task.lane])
-    return task
+    return broker.encoded(with_own_keys(message, actor.options))
 
 
-def _options(schedule: ScheduleRow) -> dict[str, Any]:
+def _options(schedule: ScheduleRow | Definition) -> dict[str, Any]:
     options = dict(schedule.options)
     if schedule.tags:
         options["tags"] = schedule.tags
     if schedule.priority is not None:
         options["priority"] = schedule.priority
-    if schedule.overlap in _IN_ORDER:
+    if schedule.overlap in IN_ORDER:
         options["ordering_key"] = f"schedule:{schedule.name}"
     return options

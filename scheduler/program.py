@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from importlib import import_module
-from importlib.util import find_spec
 
 import click
 
@@ -33,24 +31,19 @@ def run(modules: tuple[str, ...]) -> None:
     from pipeline.supervisor.modules import load
     from pipeline.supervisor.signals import STOP, Signals
     from scheduler.daemon import Daemon
+    from scheduler.declare import sync
 
     settings = prepare_for_workers()
     with Signals(*STOP) as signals:
         broker = load(modules or ("actors",))
         migrate.check(broker.url, settings.schema_name)
-        _sync()
+        sync()
         daemon = Daemon(broker)
         daemon.start()
         while not signals.wait(60):
             pass
         if not daemon.stop():
             os._exit(0)  # Python would wait for the thread
-
-
-def _sync() -> None:
-    """Bring the schedules that are declared in code into the database."""
-    if find_spec("scheduler.declare") is not None:
-        import_module("scheduler.declare").sync("scheduler")
 
 
 @scheduler.command()

@@ -216,7 +216,7 @@ def horizon(patient: Patient) -> Answer:
 def dead_rows(patient: Patient) -> Answer:
     """Few dead rows lie among the tasks that wait."""
     dead = metrics.dead_rows(patient.sql, patient.cursor)
-    remedy = "See horizon and autovacuum; then: VACUUM pipeline.ready"
+    remedy = f"See horizon and autovacuum; then: VACUUM {patient.settings.schema_name}.ready"
     return _grade(f"{dead} in ready", remedy, warn=dead > _MANY_DEAD, fail=dead > _TOO_MANY_DEAD)
 
 

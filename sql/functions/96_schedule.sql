@@ -204,10 +204,12 @@ BEGIN
     END IF;
     SELECT x.* INTO v_row FROM json_to_record(p_task) AS x(m uuid, q text, p int, a text, b json, k jsonb, l jsonb);
     PERFORM enqueue_firing(v_schedule, v_now, v_row.m, v_row.q, v_row.p, v_row.a, v_row.b, v_row.k, v_row.l, p_who, true);
-    PERFORM note('run', p_who, p_reason, p_source, NULL, jsonb_build_object('task_id', v_row.m), p_schedule => p_name);
+    -- Another task may stand for it, which has its key.
+    SELECT f.message_id INTO message_id FROM firing f
+     WHERE f.schedule_id = v_schedule.schedule_id AND f.is_manual AND f.due_at = v_now;
+    PERFORM note('run', p_who, p_reason, p_source, NULL, jsonb_build_object('task_id', message_id), p_schedule => p_name);
     PERFORM pg_notify(current_schema(), '');
     state := 'fired';
-    message_id := v_row.m;
 END $$;
 
 -- Make a schedule or change it. p_definition: its columns by name; what is not named is as it was, or as the table says.
