@@ -27,7 +27,7 @@ from pipeline.store import schedules
 from pipeline.store.schedules import Beat, Due
 from scheduler.database import Database, Outage, is_away
 from scheduler.database_clock import DatabaseClock
-from scheduler.due import timing_of
+from scheduler.definition import Definition
 from scheduler.failures import Failures
 from scheduler.instants import following
 from scheduler.messages import task_of
@@ -219,7 +219,7 @@ class Daemon:
         return _RETRY_SECONDS
 
     def _fire(self, schedule: ScheduleRow) -> float | None:
-        timing = timing_of(schedule)
+        timing = Definition.of(schedule).timing
         due = due_now(schedule, timing, self._clock.now())
         if due is None:
             return self._until_next(timing, schedule.done_until)

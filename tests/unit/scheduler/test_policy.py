@@ -13,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from pipeline.store.schedules import ScheduleRow
-from scheduler.due import timing_of
+from scheduler.definition import Definition
 from scheduler.instants import between
 from scheduler.policy import MOST, DueNow, due_now
 from tests.architecture.tree import doc, table_rows
@@ -41,7 +41,7 @@ def schedule(*, done: float = 0, **values: Any) -> ScheduleRow:
 
 
 def decided(row: ScheduleRow, now: datetime) -> DueNow | None:
-    return due_now(row, timing_of(row), now)
+    return due_now(row, Definition.of(row).timing, now)
 
 
 def minutes(*numbers: float) -> tuple[datetime, ...]:
@@ -111,7 +111,7 @@ def walked(row: ScheduleRow, naps: Sequence[float]) -> list[tuple[datetime, DueN
     for nap in naps:
         now += timedelta(seconds=nap)
         for _ in range(1000):
-            found = due_now(row, timing_of(row), now)
+            found = due_now(row, Definition.of(row).timing, now)
             if found is None:
                 break
             done.append((now, found))
@@ -140,7 +140,7 @@ def test_whenever_it_sleeps_each_instant_is_fired_once_or_missed_as_the_policy_s
 ) -> None:
     done = walked(row, naps)
     end = MIDNIGHT + sum((timedelta(seconds=nap) for nap in naps), timedelta())
-    due = list(between(timing_of(row), MIDNIGHT, end))
+    due = list(between(Definition.of(row).timing, MIDNIGHT, end))
     fired = [(instant, now) for now, found in done for instant in found.instants]
     late = timedelta(seconds=row.grace_seconds)
 
