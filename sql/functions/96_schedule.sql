@@ -33,7 +33,7 @@ END $$;
 CREATE OR REPLACE TRIGGER mark_schedule BEFORE UPDATE ON schedule FOR EACH ROW EXECUTE FUNCTION mark_schedule();
 
 -- A daemon says that it lives, how far its clock is off, which schedules it cannot fire, and how many instants it has dealt with
--- since its last beat ([{"schedule": …, "outcome": …, "instants": …}, …]); it learns its number at first, and what time it is.
+-- since then ([{"schedule": …, "outcome": …, "instants": …}, …]); it learns its number at first, and what time it is.
 -- What does not say so for a minute counts as dead.
 CREATE OR REPLACE FUNCTION beat_scheduler_v1(
     p_scheduler int, p_host text, p_pid int, p_clock timestamptz, p_failing text[] DEFAULT '{}', p_counts json DEFAULT '[]',
