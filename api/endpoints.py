@@ -15,8 +15,8 @@ by being there)::
         return answer_one(Queue.of(row))
 
 - The parameters ``path``, ``query`` and ``body`` are models (``api/shapes``); they are read and checked before the
-  function is called. What a path names wrongly is 404, what is wrong in a query is 400 and names the parameters, what is
-  wrong in a body is 422 and names the fields. Parameters that no model knows are refused.
+  function is called. What a path names wrongly is 404, what is wrong in a query is 400 and names the parameters, what
+  is wrong in a body is 422 and names the fields. Parameters that no model knows are refused.
 - The docstring is the operation's text in the OpenAPI document, ``responses`` its answers; those in ``PROBLEMS`` are
   added. ``./dev openapi`` writes the document anew, and a test compares it.
 - Ask the database by ``api.reading.read``: in a transaction with a time limit.

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import CoreSchema, core_schema
 
 LIMIT, LONGEST = 50, 200
@@ -35,7 +35,7 @@ class NamesOf:
     shape: type[BaseModel]
     only: frozenset[str] | None = None
 
-    def __get_pydantic_core_schema__(self, source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, *_: Any) -> CoreSchema:
         """Allow these names, and tell them in the document."""
         names = [name for name in self.shape.model_fields if self.only is None or name in self.only]
         return core_schema.list_schema(core_schema.literal_schema(names))
