@@ -20,14 +20,15 @@ def answer_json(value: Any, status: int = HTTPStatus.OK) -> Response:
     return Response(encode(value), int(status), mimetype="application/json")
 
 
-def answer_one(shape: BaseModel, fields: Collection[str] | None = None) -> Response:
+def answer_one(shape: BaseModel, fields: Collection[str] | None = None, status: int = HTTPStatus.OK) -> Response:
     """Answer with one thing, of which a client that has seen it gets no more than 304.
 
     Args:
         shape: The thing.
         fields: Which of its fields; None is for all.
+        status: For what was done to it.
     """
-    response = answer_json(_selected(shape, fields))
+    response = answer_json(_selected(shape, fields), status)
     response.add_etag()
     return response.make_conditional(request)
 

@@ -10,7 +10,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from flask_openapi3.models import Components, Info, PathItem
+from flask_openapi3.models import Components, Info, PathItem, Tag
 from flask_openapi3.models.schema import Schema
 
 from api.discovery import blueprints_of
@@ -39,18 +39,20 @@ def made() -> dict[str, Any]:
     """Make the document of the endpoints."""
     paths: dict[str, PathItem] = {}
     schemas: dict[str, Schema] = {}
-    tags = []
+    tags: dict[str, Tag] = {}
     for blueprint in blueprints_of("api.blueprints.v1"):
         assert isinstance(blueprint, Endpoints)  # noqa: S101 - that is what the folder is for
-        paths |= blueprint.paths
+        for path, item in blueprint.paths.items():
+            operations = {method: getattr(item, method) for method in item.model_fields_set}
+            paths[path] = paths.get(path, PathItem()).model_copy(update=operations)
         schemas |= blueprint.components_schemas
-        tags += blueprint.tags
+        tags |= {tag.name: tag for tag in blueprint.tags}
     schemas |= _schemas_of_problems()
     document = {
         "openapi": "3.1.0",
         "info": _plain(Info(title="pipeline", version=VERSION, description=_ABOUT)),
         "servers": [{"url": "/"}],
-        "tags": [_plain(tag) for tag in sorted(tags, key=lambda tag: tag.name)],
+        "tags": [_plain(tags[name]) for name in sorted(tags)],
         "paths": {path: _plain(paths[path]) for path in sorted(paths)},
         "components": _plain(Components(schemas=dict(sorted(schemas.items())))),
     }
@@ -58,6 +60,8 @@ def made() -> dict[str, Any]:
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _of_parameter(parameter["schema"])
+            if "requestBody" in operation:
+                operation["requestBody"]["required"] = bool(_schema_of(operation["requestBody"], schemas).required)
     tidied: dict[str, Any] = _untitled(document)
     return tidied
 
@@ -72,6 +76,11 @@ def _of_parameter(schema: dict[str, Any]) -> dict[str, Any]:
         del schema["default"]
     schema.pop("description", None)  # the parameter has it
     return schema
+
+
+def _schema_of(body: Any, schemas: dict[str, Schema]) -> Schema:
+    name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    return schemas[name]
 
 
 def _untitled(value: Any, *, are_names: bool = False) -> Any:

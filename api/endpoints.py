@@ -52,11 +52,11 @@ class Routes(Blueprint):
 
 
 class Endpoints(APIBlueprint):
-    """The endpoints of one noun."""
+    """The endpoints of one noun, or some of them: several files may have parts of it."""
 
     def __init__(self, noun: str, import_name: str) -> None:
         super().__init__(
-            f"v1_{noun}",
+            f"v1_{import_name.rpartition('.')[2]}",
             import_name,
             url_prefix=f"{ROOT}/{noun}",
             abp_tags=[Tag(name=noun)],

@@ -33,6 +33,7 @@ from pipeline import (
 )
 from pipeline.errors import GateUnknown, QueryTimedOut
 from pipeline.logger import get_logger
+from pipeline.states import allowed_actions
 
 #: The first class that an error is an instance of decides.
 STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -54,18 +55,6 @@ STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (EnqueueNotCommitted, HTTPStatus.INTERNAL_SERVER_ERROR),
     (PipelineError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
-
-#: What can be done to a task in a state, in the words of ``pipeline.operate``.
-_WAITING = ("cancel", "reprioritise", "reschedule", "snooze", "move", "retry", "clone")
-ALLOWED_ACTIONS: dict[TaskState, tuple[str, ...]] = {
-    TaskState.SCHEDULED: _WAITING,
-    TaskState.QUEUED: _WAITING,
-    TaskState.RUNNING: ("cancel", "clone"),
-    TaskState.SUCCEEDED: ("retry", "clone"),
-    TaskState.FAILED: ("retry", "clone"),
-    TaskState.CANCELLED: ("retry", "clone"),
-    TaskState.SKIPPED: ("retry", "clone"),
-}
 
 _KINDS = tuple(kind for kind, _ in STATUSES)
 #: Told instead of errors' own texts, which name hosts and ports, or statements.
@@ -89,8 +78,8 @@ def answer(error: Exception) -> Response:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request.failed", error=str(error), status=status.value)
     known = {name: getattr(error, name) for name in ("task_id", "state", "limit") if hasattr(error, name)}
-    if isinstance(error, TaskConflict) and error.state in ALLOWED_ACTIONS:
-        known["allowed_actions"] = list(ALLOWED_ACTIONS[TaskState(error.state)])
+    if isinstance(error, TaskConflict):
+        known["allowed_actions"] = allowed_actions(TaskState(error.state))
     response = problem(status, _kind(error), _detail(error), **known)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS

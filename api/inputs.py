@@ -52,16 +52,18 @@ def read_query(model: type[Model] | None) -> Model | None:
 
 
 def read_body(model: type[Model]) -> Model:
-    """Read the JSON of a body.
+    """Read the JSON of a body. Where nothing has to be said, there need not be one.
 
     Raises:
         UnsupportedMediaType: It is said to be something else.
         BodyMalformed: It is no JSON.
         BodyInvalid: It is not what the operation takes.
     """
+    data = request.get_data()
+    if not data and not any(field.is_required() for field in model.model_fields.values()):
+        return model()
     if not request.is_json:
         raise UnsupportedMediaType("Send application/json")
-    data = request.get_data()
     try:
         data.decode()
         return model.model_validate_json(data)

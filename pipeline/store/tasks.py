@@ -290,6 +290,16 @@ def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str,
     return value
 
 
+def note_enqueue(sql: Mapping[str, str], cursor: Cursor, message_id: str, by: By) -> None:
+    """Note that somebody enqueued a task by hand."""
+    cursor.execute(sql["note_enqueue"], {"message_id": message_id, **by.parameters})
+
+
+def hold(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> None:
+    """Keep a task as it is until the end of the transaction; what runs may end."""
+    cursor.execute(sql["hold_task"], {"message_id": message_id})
+
+
 def flush(sql: Mapping[str, str], cursor: Cursor, queue: str, by: By) -> int:
     """Cancel all that waits in a queue; return how many."""
     cursor.execute(sql["flush_queue"], {"queue": queue, **by.parameters})
