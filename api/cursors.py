@@ -11,18 +11,22 @@ cursor would get nothing but another place in a list that he may read anyway.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from flask import current_app
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 
 from api.problems import ParametersInvalid
+from api.shapes.lists import Listing
 from pipeline import get_broker
 
 #: What may change from one part of a list to the next.
 _FREE = frozenset({"cursor", "limit", "fields", "include", "count"})
 _LONGEST = 2000
+
+Row = TypeVar("Row")
 
 #: Numbers and texts, in the order of the list.
 Place = list[Any]
@@ -49,6 +53,14 @@ def read(list_name: str, asked: BaseModel, cursor: str | None) -> Place | None:
     if digest != _digest(asked):
         raise ParametersInvalid({"cursor": "is the next_cursor of an earlier answer to the same question"})
     return place
+
+
+def cut(
+    list_name: str, asked: Listing, rows: Sequence[Row], place: Callable[[Row], Place]
+) -> tuple[Sequence[Row], str | None]:
+    """Cut off what was read beyond the part that was wanted; return that part, and the cursor of the next one."""
+    page = rows[: asked.limit]
+    return page, sign(list_name, asked, place(page[-1])) if len(rows) > asked.limit else None
 
 
 def _serializer(list_name: str) -> URLSafeSerializer:

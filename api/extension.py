@@ -28,7 +28,7 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
-from api import errors, limits, schema, transactions
+from api import bodies, errors, schema, transactions
 from api.blueprints import register_all
 from api.endpoints import ROOT
 from pipeline import get_broker
@@ -86,8 +86,8 @@ class Pipeline:
 def _part() -> Blueprint:
     """Make the part of an application that is ours."""
     part = Blueprint("pipeline", __name__)
-    errors.register(part)
-    part.before_request(limits.limit_body)
+    errors.register_before_host(part)
+    part.before_request(bodies.limit_body)
     part.before_request(_act_as_api)
     part.before_request(schema.refuse_outdated)
     part.teardown_request(_stop_acting)

@@ -133,3 +133,8 @@ def described(status: int) -> dict[str, Any]:
     """Describe a problem as an answer in the OpenAPI document."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {"description": _MEANINGS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+NOT_FOUND = described(404)
+#: Not a problem: the client has it already.
+UNCHANGED = {"description": "Nothing has changed since the answer with the `ETag` in `If-None-Match`."}

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import CoreSchema, core_schema
 
 LIMIT, LONGEST = 50, 200
@@ -16,7 +16,7 @@ Item = TypeVar("Item", bound=BaseModel)
 
 def _digits(value: Any) -> Any:
     """Let a number be written in one way only."""
-    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}", value):
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,19}", value):
         message = "is a whole number"
         raise ValueError(message)
     return value
@@ -24,8 +24,28 @@ def _digits(value: Any) -> Any:
 
 #: Annotates a whole number in a query. Comes after its bounds, or the document would not tell them.
 DIGITS = BeforeValidator(_digits)
-#: What PostgreSQL can hold as a text, and no more of it than a label has.
-Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
+#: What PostgreSQL can hold as a text.
+_NO_NUL = r"^[^\x00]*$"
+#: A text in a query, no longer than a label.
+Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_NO_NUL)]
+
+
+def _instant(value: Any) -> Any:
+    """Let a time be written as RFC 3339 has it, with its zone."""
+    if isinstance(value, str) and not re.fullmatch(_INSTANT, value, re.ASCII | re.IGNORECASE):
+        message = "is a time with its zone, such as 2026-12-24T18:00:00Z"
+        raise ValueError(message)
+    return value
+
+
+_INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
+
+#: A time in a query.
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+#: The number of a worker, or of anything else that PostgreSQL counts.
+Id = Annotated[int, Field(ge=1, le=2**63 - 1), DIGITS]
+#: A name in a path.
+Name = Annotated[str, StringConstraints(min_length=1, pattern=_NO_NUL)]
 
 
 @dataclass(frozen=True)

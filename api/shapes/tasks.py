@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields as dataclass_fields
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
-from api.shapes.lists import Listing, NamesOf, Page, Query, Selectable, Text
-from pipeline.states import TaskState
+from api.shapes.lists import DIGITS, Answer, Id, Instant, Listing, NamesOf, Page, Query, Selectable, Text
+from pipeline.states import Outcome, TaskState
+from pipeline.store.search import Asked
 from pipeline.store.tasks import as_task_id
 
 
@@ -56,8 +59,21 @@ class Task(Selectable):
     result: Json = Field(default=None, description="What the actor returned, if it has succeeded and that is kept.")
 
 
+class Count(BaseModel):
+    """How many tasks match."""
+
+    value: int
+    is_exact: bool = Field(description="Or there are more: tasks are counted up to 1,000, or as far as there is time.")
+
+
 class TaskPage(Page[Task]):
     """A part of the list of tasks."""
+
+    searched_to: datetime | None = Field(
+        description="Set if there was no time to look further: what matches and was enqueued since then is told. "
+        "`next_cursor` goes on from there, and there may be less in a part than `limit`, or nothing."
+    )
+    count: Count | None = Field(default=None, description="If it was asked for.")
 
 
 #: Only shown to who asks for it.
@@ -96,3 +112,107 @@ class TaskListing(Listing, Selection):
     entity: Text | None = None
     tenant: Text | None = None
     correlation_id: Text | None = None
+    parent: UUID | None = Field(default=None, description="Enqueued by this task.")
+    worker: Id | None = Field(default=None, description="In the hands of this worker now, or when they ended.")
+    error_type: Text | None = Field(default=None, description="Whose last error is of this class.")
+    text: Text | None = Field(
+        default=None,
+        description="With this in the actor's name, note, entity, correlation id, tags or error, in any case.",
+    )
+    created_from: Instant | None = Field(default=None, description="Enqueued then or later.")
+    created_to: Instant | None = Field(default=None, description="Enqueued before then.")
+    finished_from: Instant | None = Field(default=None, description="Ended then or later.")
+    finished_to: Instant | None = Field(default=None, description="Ended before then.")
+    count: Literal["none", "capped", "exact"] = Field(
+        default="none", description="Count what matches: up to 1,000, or all, which may take too long (504)."
+    )
+
+    @property
+    def asked(self) -> Asked:
+        """Say it in the store's words."""
+        return Asked(
+            states=self.state or None,
+            parent=None if self.parent is None else str(self.parent),
+            worker_id=self.worker,
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
+        )
+
+
+_AS_THEY_ARE = sorted({each.name for each in dataclass_fields(Asked)} - {"states", "parent", "worker_id"})
+
+
+class Attempt(Selectable):
+    """How a run of a task ended."""
+
+    run: int
+    attempt: int = Field(description="How many attempts had ended after it.")
+    outcome: Literal["succeeded", "retry", "failed", "cancelled", "skipped", "interrupted", "lost"]
+    worker_id: int | None
+    host: str | None
+    pid: int | None
+    started_at: datetime | None
+    finished_at: datetime
+    next_eta: datetime | None = Field(description="When the next run is due, if there is one.")
+    wait_seconds: float | None = Field(description="How long it was due before it began.")
+    run_seconds: float | None
+    error_type: str | None
+    error_message: str | None
+    reason: str | None
+    traceback: str | None = None
+
+    @field_validator("outcome", mode="before")
+    @classmethod
+    def _in_words(cls, outcome: Any) -> Any:
+        return outcome.name.lower() if isinstance(outcome, Outcome) else outcome
+
+
+class AttemptPage(Page[Attempt]):
+    """A part of the list of attempts, in their order."""
+
+
+class AttemptListing(Listing):
+    """Which attempts."""
+
+    include: list[Literal["traceback"]] = Field(default_factory=list, description="What is not shown by itself.")
+
+
+class Line(Answer):
+    """A line that a task logged."""
+
+    run: int
+    attempt: int
+    line: int = Field(description="From 1, in the order of logging within the run.")
+    at: datetime
+    level: Literal["debug", "info", "warning", "error", "critical"]
+    logger: str
+    message: str
+
+
+class LinePage(Page[Line]):
+    """A part of what a task logged."""
+
+    tail_cursor: str | None = Field(description="Leads to what it logs later; null as long as it has logged nothing.")
+
+
+class LineListing(Listing):
+    """Which lines."""
+
+    run: Annotated[int, Field(ge=1, le=2**31 - 1), DIGITS] | None = Field(default=None, description="Only of this run.")
+    level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        default="debug", description="Only of this level and above."
+    )
+
+
+class Event(Answer):
+    """Something that has happened to a task."""
+
+    at: datetime
+    event: str
+    run: int | None
+    worker_id: int | None
+    who: str | None = Field(description="The operator, if it was one.")
+    detail: str | None
+
+
+class EventPage(Page[Event]):
+    """A part of what has happened to a task."""

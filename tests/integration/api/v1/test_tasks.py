@@ -33,7 +33,9 @@ def test_the_next_part_is_linked(client: FlaskClient, send: Send) -> None:
 
     link = answer.headers["Link"]
     assert link.endswith('>; rel="next"')
-    assert client.get(link[1 : link.index(">")]).json == {"items": [{"task_id": first}], "next_cursor": None}
+    second = client.get(link[1 : link.index(">")])
+    assert second.json == {"items": [{"task_id": first}], "next_cursor": None, "searched_to": None}
+    assert "Link" not in second.headers
 
 
 @pytest.mark.parametrize(
