@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from flask import request
+from flask import Response, request
 from werkzeug.exceptions import PreconditionFailed
 
 from api.extensions import app_settings
@@ -36,26 +36,33 @@ def by(said: Command) -> By:
     return By(who(), said.reason)
 
 
-def act(deed: Deed[T]) -> T:
-    """Do something in one transaction of its own, whose statements may take PIPELINE_HTTP_STATEMENT_SECONDS each.
+def act(deed: Deed[T], *, seconds: float | None = None) -> T:
+    """Do something in one transaction of its own.
 
     It is done again if the connection turns out broken at once, so it must be safe to repeat.
+
+    Args:
+        deed: What to do.
+        seconds: So long each of its statements may take; by default PIPELINE_HTTP_STATEMENT_SECONDS.
 
     Raises:
         QueryTimedOut: It would take longer, maybe since somebody else is at it: 504. Nothing has changed.
         DatabaseUnavailable: PostgreSQL does not answer: 503.
     """
     with in_our_words():
-        return ask_within(app_settings().http_statement_seconds, deed)
+        return ask_within(seconds or app_settings().http_statement_seconds, deed)
 
 
-def check_seen(etag: str | None) -> None:
+def check_seen(answer: Callable[[], Response]) -> None:
     """Refuse if the client wants to act on something that it has seen, and that has changed since.
+
+    Args:
+        answer: Makes the answer that a client gets now which wants to see it; not called if it does not matter.
 
     Raises:
         PreconditionFailed: ``If-Match`` names another ETag.
     """
-    if request.if_match and (etag is None or not request.if_match.contains(etag)):
+    if request.if_match and not request.if_match.contains(answer().get_etag()[0] or ""):
         raise PreconditionFailed("It was changed since; look at it again")
 
 

@@ -129,6 +129,11 @@ def kind_of(error: type[Exception]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", error.__name__).lower()
 
 
+def urn_of(error: type[Exception]) -> str:
+    """Write the type of an error's class as problems have it."""
+    return _URN + kind_of(error)
+
+
 def described(status: int) -> dict[str, Any]:
     """Describe a problem as an answer in the OpenAPI document."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}

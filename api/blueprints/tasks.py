@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Response, abort, request
 
+from api.acting import who
 from api.answers import answer_json
 from api.endpoints import Routes
 from api.pagination import read_cursor, read_limit
@@ -40,7 +41,7 @@ def show_status(task_id: str) -> Response:
 @blueprint.post("/<task_id>/cancel/")
 def cancel_task(task_id: str) -> Response:
     """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
-    state = cancel(task_id, who="api", reason=_reason(), force=_force())
+    state = cancel(task_id, who=who(), reason=_reason(), force=_force())
     code = HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
     return answer_json(_known_status(task_id), code)
 

@@ -178,3 +178,43 @@ class Clone(_Sent):
 
     queue: Text | None = Field(default=None, description="By default that of the task.")
     priority: Priority | None = Field(default=None, description="By default that of the task.")
+
+
+class ChangeQueue(Command):
+    """Change settings of a queue; what is not given stays as it is."""
+
+    max_running: MaxRunning | None = Field(
+        default=None, description="How many of its tasks may run at a time; null: any number."
+    )
+    weight: Annotated[float, Field(ge=0.001, le=1000, allow_inf_nan=False)] = Field(
+        default=1, description="How much more often it comes first than others of its priority."
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> ChangeQueue:
+        if not self.given.keys() & {"max_running", "weight"}:
+            message = "give max_running or weight"
+            raise ValueError(message)
+        return self
+
+
+class ChangeGate(Command):
+    """Change how many tasks are let through a gate."""
+
+    max_running: MaxRunning | None = Field(
+        description="How many tasks may run at a time that have passed it; null: as many as actors are declared with."
+    )
+
+
+class DrainMany(Command):
+    """Let workers end."""
+
+    all: bool = Field(default=False, description="All that are alive.")
+    host: Text | None = Field(default=None, description="All of this machine, instead.")
+
+    @model_validator(mode="after")
+    def _is_said_which(self) -> DrainMany:
+        if self.all == (self.host is not None):
+            message = "say which workers by one of all and host"
+            raise ValueError(message)
+        return self

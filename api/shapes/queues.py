@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from api.shapes.lists import Answer, Listing, Name, Page, Query
 
@@ -27,6 +27,13 @@ class Queue(Answer):
     parked: int = Field(description="How many of the queued ones wait at a gate.")
     oldest_due: datetime | None = Field(description="Since when the task at the head has been due.")
     is_exact: bool = Field(description="Or there are more: they are counted up to 10,000 in each lane.")
+
+
+class Flushed(BaseModel):
+    """What became of what waited in a queue."""
+
+    queue: str
+    cancelled: int = Field(description="How many tasks waited, and are cancelled.")
 
 
 class QueuePage(Page[Queue]):

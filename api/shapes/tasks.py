@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
 from api.shapes.lists import DIGITS, Answer, Id, Instant, Listing, NamesOf, Page, Query, Selectable, Text
-from pipeline.states import Outcome, TaskState
+from pipeline.states import Outcome, TaskAction, TaskState
 from pipeline.store.search import Asked
 from pipeline.store.tasks import as_task_id
 
@@ -53,6 +53,7 @@ class Task(Selectable):
     tenant: str | None
     correlation_id: str | None
     parent_id: str | None
+    allowed_actions: list[TaskAction] = Field(description="What can be done to it in this state.")
     error: str | None = Field(default=None, description="What went wrong last.")
     args: Json = Field(default=None, description="What it was sent with.")
     kwargs: Json = Field(default=None, description="The same, by name.")
@@ -102,8 +103,8 @@ class TaskPath(Query):
     task_id: Annotated[str, AfterValidator(lambda text: as_task_id(text) or text)] = Field(description="A UUID.")
 
 
-class TaskListing(Listing, Selection):
-    """Which tasks."""
+class TaskFilters(BaseModel):
+    """Which tasks: those that match all of what is given."""
 
     state: list[TaskState] = Field(default_factory=list, description="In one of these states.")
     actor: Text | None = None
@@ -123,9 +124,6 @@ class TaskListing(Listing, Selection):
     created_to: Instant | None = Field(default=None, description="Enqueued before then.")
     finished_from: Instant | None = Field(default=None, description="Ended then or later.")
     finished_to: Instant | None = Field(default=None, description="Ended before then.")
-    count: Literal["none", "capped", "exact"] = Field(
-        default="none", description="Count what matches: up to 1,000, or all, which may take too long (504)."
-    )
 
     @property
     def asked(self) -> Asked:
@@ -139,6 +137,14 @@ class TaskListing(Listing, Selection):
 
 
 _AS_THEY_ARE = sorted({each.name for each in dataclass_fields(Asked)} - {"states", "parent", "worker_id"})
+
+
+class TaskListing(Listing, Selection, TaskFilters):
+    """Which tasks, and what of them."""
+
+    count: Literal["none", "capped", "exact"] = Field(
+        default="none", description="Count what matches: up to 1,000, or all, which may take too long (504)."
+    )
 
 
 class Attempt(Selectable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from api.shapes.lists import Answer, Id, Listing, Page, Query, Text
 
@@ -39,6 +39,12 @@ class Worker(Answer):
     drained_by: str | None
     drain_reason: str | None
     tasks: list[RunningTask] = Field(description="What runs in it, the oldest first.")
+
+
+class Draining(BaseModel):
+    """Which workers claim nothing more and will end."""
+
+    worker_ids: list[int]
 
 
 class WorkerPage(Page[Worker]):

@@ -22,6 +22,8 @@ class ActorRow:
     priority: int
     #: When it was announced first, or with another queue, priority or limit.
     seen_at: datetime
+    #: Whether its runs have to pass gates of their own.
+    has_limits: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from pipeline.states import Outcome, TaskState
+from pipeline.states import Outcome, TaskAction, TaskState, allowed_actions
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -58,6 +58,11 @@ class TaskRow:
     kwargs: str
     id: int
     waits_for: str | None
+
+    @property
+    def allowed_actions(self) -> tuple[TaskAction, ...]:
+        """What can be done to it in this state."""
+        return allowed_actions(self.state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 -- name: actors
 -- Actors by their names: those after one, or one of them.
-SELECT name, queue, priority::int, seen_at
+SELECT name, queue, priority::int, seen_at, limits IS NOT NULL
   FROM :"schema".actor
  WHERE (%(actor)s::text IS NULL OR name = %(actor)s) AND (%(after)s::text IS NULL OR name > %(after)s)
  ORDER BY name LIMIT %(limit)s

@@ -155,10 +155,15 @@ def _change(path: TaskPath, command: Deed[T]) -> tuple[T, TaskRow]:
 
 def _check_seen(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> None:
     """Refuse to act on a task that has changed since the client saw it, and keep it as it is meanwhile."""
-    known = as_task_id(task_id)
-    if request.if_match and known is not None:
+
+    def seen() -> Response:
+        known = as_task_id(task_id)
+        if known is None:
+            raise TaskNotFound(task_id)
         tasks.hold(sql, cursor, known)
-        check_seen(_etag(_read(sql, cursor, known)))
+        return _answer(_read(sql, cursor, known))
+
+    check_seen(seen)
 
 
 def _read(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> TaskRow:
@@ -166,10 +171,6 @@ def _read(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> TaskRow:
     if row is None:
         raise TaskNotFound(task_id)
     return row
-
-
-def _etag(row: TaskRow) -> str | None:
-    return _answer(row).get_etag()[0]
 
 
 def _answer(row: TaskRow, status: int = HTTPStatus.OK, collection: str | None = None) -> Response:
