@@ -11,21 +11,38 @@ CREATE OR REPLACE FUNCTION act_on_tasks_v1(
 ) RETURNS TABLE (message_id uuid, told text, state text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 DECLARE
-    v_id bigint;
+    v_id   bigint;
+    v_gone bigint[] := '{}';
+    v_etas timestamptz[];
 BEGIN
+    IF p_action = 'cancel' THEN
+        -- Together, at a tenth of what it costs one by one.
+        SELECT coalesce(array_agg(w.id), '{}'), array_agg(w.eta) INTO v_gone, v_etas
+          FROM cancel_waiting(ARRAY(SELECT find_task(u.id) FROM unnest(p_message_ids) AS u(id)), p_who, p_reason) w;
+        PERFORM note('cancel', p_who, p_reason, p_source,
+                     jsonb_build_object('state', CASE WHEN w.eta > clock_timestamp() THEN 'scheduled' ELSE 'queued' END),
+                     jsonb_build_object('state', 'cancelled'), w.id)
+           FROM unnest(v_gone, v_etas) AS w(id, eta);
+        DELETE FROM cancel_request r WHERE r.message_id = ANY (p_message_ids) AND find_task(r.message_id) = ANY (v_gone);
+    END IF;
     FOR message_id, v_id IN
         SELECT u.id, f.id FROM (SELECT DISTINCT unnest(p_message_ids) AS id) u CROSS JOIN LATERAL find_task(u.id) AS f(id)
          ORDER BY f.id
     LOOP
-        told := CASE p_action
-            WHEN 'cancel'       THEN cancel_v1(message_id, p_who, p_reason, p_force_after_ms, p_source)
-            WHEN 'retry'        THEN retry_unless_held(v_id, message_id, p_again, p_who, p_reason, p_source)
-            WHEN 'snooze'       THEN snooze_v1(message_id, p_delay_ms, p_who, p_reason, p_source)
-            WHEN 'reschedule'   THEN reschedule_v1(message_id, p_eta, p_who, p_reason, p_source)
-            WHEN 'reprioritise' THEN reprioritise_v1(message_id, p_priority, p_who, p_reason, p_source)
-            WHEN 'move'         THEN move_task_v1(message_id, p_queue, p_who, p_reason, p_source)
+        told := CASE
+            WHEN v_id = ANY (v_gone)      THEN 'cancelled'
+            WHEN p_action = 'cancel'      THEN cancel_v1(message_id, p_who, p_reason, p_force_after_ms, p_source)
+            WHEN p_action = 'retry'       THEN retry_unless_held(v_id, message_id, p_again, p_who, p_reason, p_source)
+            WHEN p_action = 'snooze'      THEN snooze_v1(message_id, p_delay_ms, p_who, p_reason, p_source)
+            WHEN p_action = 'reschedule'  THEN reschedule_v1(message_id, p_eta, p_who, p_reason, p_source)
+            WHEN p_action = 'reprioritise' THEN reprioritise_v1(message_id, p_priority, p_who, p_reason, p_source)
+            WHEN p_action = 'move'        THEN move_task_v1(message_id, p_queue, p_who, p_reason, p_source)
         END;
-        state := CASE WHEN v_id IS NOT NULL THEN task_state(v_id) END;
+        state := CASE
+            WHEN told = 'cancelling'        THEN 'running'
+            WHEN told IN ('done', 'held')   THEN task_state(v_id)
+            ELSE told
+        END;
         RETURN NEXT;
     END LOOP;
 END $$;
