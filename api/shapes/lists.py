@@ -39,12 +39,15 @@ def _instant(value: Any) -> Any:
     return value
 
 
+_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
 def _in_utc(at: datetime) -> datetime:
     """Give a time without its offset, of which PostgreSQL takes no more than 15:59, and nearest to the ends of time."""
     try:
         return at.astimezone(UTC)
     except OverflowError:
-        return (datetime.max if at.year > 1 else datetime.min).replace(tzinfo=UTC)
+        return _LAST if at.year > 1 else _FIRST
 
 
 _INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
