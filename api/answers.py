@@ -30,7 +30,8 @@ def answer_one(shape: BaseModel, fields: Collection[str] | None = None, status: 
     """
     response = answer_json(_selected(shape, fields), status)
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def answer_page(

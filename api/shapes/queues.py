@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from api.shapes.lists import Answer, Listing, Name, Page, Query
+from api.shapes.lists import Answer, Listing, Name, Page, Query, leading_to
 
 
 class Queue(Answer):
@@ -38,6 +38,8 @@ class Flushed(BaseModel):
 
 class QueuePage(Page[Queue]):
     """A part of the list of queues, by their names."""
+
+    model_config = leading_to("queue", "show_queue")
 
 
 class Counting(Query):
@@ -78,6 +80,8 @@ class Gate(Answer):
 
 class GatePage(Page[Gate]):
     """A part of the list of gates, by their names."""
+
+    model_config = leading_to("gate", "show_gate")
 
 
 class GatePath(Query):
