@@ -46,6 +46,15 @@ class InvoiceNotIssued(ErpError):
         self.invoice_id = invoice_id
 
 
+class NotDunned(ErpError):
+    """No mail of this level was written for the invoice."""
+
+    def __init__(self, invoice_id: int, level: int) -> None:
+        super().__init__(f"Invoice {invoice_id} has no dunning mail of level {level}.")
+        self.invoice_id = invoice_id
+        self.level = level
+
+
 class MailRefused(ErpError):
     """The mail can never be delivered as it is."""
 
@@ -79,4 +88,4 @@ class WrongColumns(FileUnreadable):
 
 
 class PeriodInvalid(ErpError):
-    """The report was asked for a month that does not exist."""
+    """The report was asked for a month or a day that does not exist."""

@@ -2,33 +2,18 @@
 
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sqlalchemy import Date, cast, func, select
 from sqlalchemy.orm import Session
 
-from actors import german
+from actors.days import german_today
 from actors.errors import ErpError, InvoiceUnknown
+from actors.letters import render
 from actors.models import Invoice, Mail, Order
 from pipeline import actor, current_task
 
 ISSUED = "issued"
 ALREADY_ISSUED = "already issued"
 VAT_PERCENT = 19
-
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_TEMPLATES.filters["money"] = german.format_money
-_TEMPLATES.filters["day"] = german.format_date
-
-# An invoice is dated by the day in Germany, whatever the server's zone is.
-_GERMAN_TODAY = cast(func.timezone("Europe/Berlin", func.clock_timestamp()), Date)
 
 
 @actor(
@@ -68,7 +53,7 @@ def write_invoice(session: Session, invoice_id: int) -> str:
     if invoice.document is not None:
         return ALREADY_ISSUED
 
-    today = session.scalars(select(_GERMAN_TODAY)).one()
+    today = german_today(session)
     invoice.issued_on, invoice.document = today, render_invoice(invoice, today)
     session.add(_mail_of(invoice))
     session.flush()
@@ -78,13 +63,18 @@ def write_invoice(session: Session, invoice_id: int) -> str:
 def render_invoice(invoice: Invoice, issued_on: date) -> str:
     """Return the invoice as an HTML page; whatever the customer wrote is escaped."""
     order = invoice.order
-    return _TEMPLATES.get_template("invoice.html.j2").render(
-        invoice=invoice, order=order, product=order.product, issued_on=issued_on, vat_percent=VAT_PERCENT
+    return render(
+        "invoice.html.j2",
+        invoice=invoice,
+        order=order,
+        product=order.product,
+        issued_on=issued_on,
+        vat_percent=VAT_PERCENT,
     )
 
 
 def _mail_of(invoice: Invoice) -> Mail:
-    body = _TEMPLATES.get_template("invoice_mail.txt.j2").render(invoice=invoice)
+    body = render("invoice_mail.txt.j2", invoice=invoice)
     return Mail(
         invoice_id=invoice.order_id,
         recipient=invoice.order.email,

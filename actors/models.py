@@ -1,16 +1,17 @@
 """The business tables, in the PostgreSQL schema ``erp``.
 
-An invoice and its mail carry the id of their order as primary key. An order therefore has at most one invoice and one
-mail, whoever runs twice, and the three steps of its chain need to know only one number.
+An invoice, its mail and its payment carry the id of their order as primary key. An order therefore has at most one
+invoice and one mail, whoever runs twice, and the three steps of its chain need to know only one number.
 """
 
 import enum
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import psycopg2
 from sqlalchemy import (
+    JSON,
     BigInteger,
     CheckConstraint,
     DateTime,
@@ -170,6 +171,43 @@ class Mail(ErpTable):
     sent_at: Mapped[Instant | None]
 
     invoice: Mapped[Invoice] = relationship()
+
+
+class Payment(ErpTable):
+    """The payment of an invoice, in full."""
+
+    __tablename__ = "payment"
+
+    invoice_id: Mapped[int] = mapped_column(ForeignKey(Invoice.order_id), primary_key=True)
+    paid_on: Mapped[date]
+
+
+class DunningMail(ErpTable):
+    """The mail that asks for an overdue payment, one for each level; it is out once ``sent_at`` is set."""
+
+    __tablename__ = "dunning_mail"
+
+    invoice_id: Mapped[int] = mapped_column(ForeignKey(Invoice.order_id), primary_key=True)
+    level: Mapped[int] = mapped_column(primary_key=True)
+    dunned_on: Mapped[date]
+    recipient: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    sent_at: Mapped[Instant | None]
+
+    invoice: Mapped[Invoice] = relationship()
+
+
+class MonthClosing(ErpTable):
+    """The closing report of a month, as it was drawn up last."""
+
+    __tablename__ = "month_closing"
+
+    year: Mapped[int] = mapped_column(primary_key=True)
+    month: Mapped[int] = mapped_column(primary_key=True)
+    report: Mapped[dict[str, Any]] = mapped_column(JSON)
+    closed_at: Mapped[Instant]
 
 
 CATALOGUE = (

@@ -1,17 +1,21 @@
 """Reports: figures for people, aggregated by the database."""
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TypedDict
 
 from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from actors.days import german_today
 from actors.errors import ErpError, PeriodInvalid
-from actors.models import Invoice, Order, Product
+from actors.models import Invoice, MonthClosing, Order, Product
 from pipeline import actor, current_task
 
 _BEST_SELLERS = 5
+#: A closing that is made up for within so many days after the end of its month is still of that month.
+_CLOSING_SLACK = timedelta(days=10)
 
 
 class ArticleFigures(TypedDict):
@@ -21,6 +25,16 @@ class ArticleFigures(TypedDict):
     name: str
     quantity: int
     net: str
+
+
+class DailyReport(TypedDict):
+    """Figures of one day."""
+
+    day: str
+    invoices: int
+    net: str
+    vat: str
+    total: str
 
 
 class MonthlyReport(TypedDict):
@@ -41,17 +55,48 @@ def monthly_report(year: int, month: int) -> MonthlyReport:
     return summarize_month(current_task().session, year, month)
 
 
-def summarize_month(session: Session, year: int, month: int) -> MonthlyReport:
+@actor(queue_name="reports", max_retries=5, transactional=True, throws=(ErpError,))
+def daily_report(day: str | None = None) -> DailyReport:
+    """Sum up the invoices issued on a day (``2026-12-31``), by default yesterday. Safe to run twice: it only reads."""
+    session = current_task().session
+    return summarize_day(session, german_today(session) - timedelta(days=1) if day is None else _read_day(day))
+
+
+@actor(queue_name="reports", max_retries=5, transactional=True, throws=(ErpError,))
+def month_end_closing(year: int | None = None, month: int | None = None) -> MonthlyReport:
+    """Draw up the closing report of a month and keep it, by default of the month that ends or has just ended.
+
+    Safe to run twice: a month has one closing, and the last run's figures stand in it.
+    """
+    session = current_task().session
+    if year is None and month is None:
+        ends = german_today(session) - _CLOSING_SLACK
+        year, month = ends.year, ends.month
+    return close_month(session, year, month)
+
+
+def close_month(session: Session, year: int | None, month: int | None) -> MonthlyReport:
+    """Keep the month's figures; raises ``PeriodInvalid`` for a month that does not exist."""
+    report = summarize_month(session, year, month)
+    values = {"report": report, "closed_at": func.clock_timestamp()}
+    closing = insert(MonthClosing).values(year=report["year"], month=report["month"], **values)
+    session.execute(closing.on_conflict_do_update(index_elements=["year", "month"], set_=values))
+    return report
+
+
+def summarize_day(session: Session, day: date) -> DailyReport:
+    """Return the day's figures."""
+    count, net, vat, total = _figures(session, day, day + timedelta(days=1))
+    return DailyReport(day=day.isoformat(), invoices=count, net=str(net), vat=str(vat), total=str(total))
+
+
+def summarize_month(session: Session, year: int | None, month: int | None) -> MonthlyReport:
     """Return the month's figures; raises ``PeriodInvalid`` for a month that does not exist."""
     first, following = _bounds(year, month)
-    count, net, vat, total = session.execute(
-        select(func.count(), _sum(Invoice.net), _sum(Invoice.vat), _sum(Invoice.total)).where(
-            Invoice.issued_on >= first, Invoice.issued_on < following
-        )
-    ).one()
+    count, net, vat, total = _figures(session, first, following)
     return MonthlyReport(
-        year=year,
-        month=month,
+        year=first.year,
+        month=first.month,
         invoices=count,
         net=str(net),
         vat=str(vat),
@@ -60,11 +105,25 @@ def summarize_month(session: Session, year: int, month: int) -> MonthlyReport:
     )
 
 
+def _figures(session: Session, first: date, following: date) -> tuple[int, Decimal, Decimal, Decimal]:
+    figures = select(func.count(), _sum(Invoice.net), _sum(Invoice.vat), _sum(Invoice.total))
+    issued = figures.where(Invoice.issued_on >= first, Invoice.issued_on < following)
+    count, net, vat, total = session.execute(issued).one()
+    return count, net, vat, total
+
+
 def _sum(amount: InstrumentedAttribute[Decimal]) -> ColumnElement[Decimal]:
     return func.coalesce(func.sum(amount), Decimal("0.00"))
 
 
-def _bounds(year: int, month: int) -> tuple[date, date]:
+def _read_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise PeriodInvalid(f"{text!r} is not a day such as 2026-12-31.") from None
+
+
+def _bounds(year: int | None, month: int | None) -> tuple[date, date]:
     # Arguments come as JSON: 2026.5, "2026" and true are not months.
     if type(year) is not int or type(month) is not int:
         raise PeriodInvalid(f"Year and month are whole numbers, not {year!r} and {month!r}.")

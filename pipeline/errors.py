@@ -30,6 +30,11 @@
     ├── TaskConflict                the task's state does not allow it
     │   └── TaskNotCancellable      it has ended
     ├── DuplicateTask               another task has the key
+    ├── ScheduleInvalid             also a ValueError: a schedule cannot be as it was written
+    ├── ScheduleUnknown             there is no schedule of this name
+    ├── ScheduleConflict            it exists already, or somebody else has changed it meanwhile
+    │   ├── ScheduleDeclared        it is declared in code, and changed there
+    │   └── ScheduleOverlaps        its last task has not ended, and it says that the next one is to be left out
     ├── ReadOnly                    somebody wrote through an object that only reads
     └── Snoozed                     also a dramatiq.errors.Retry: current_task().snooze() ends the run
 
@@ -41,6 +46,7 @@ docstring is its message when none is given.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 from dramatiq import errors as dramatiq_errors
 from dramatiq.middleware import Interrupt
@@ -226,6 +232,58 @@ class DuplicateTask(PipelineError):
         self.key = key
         self.task_id = task_id
         super().__init__(f'The key "{key}" is held by the task {task_id}; nothing was enqueued' if key else None)
+
+
+class ScheduleInvalid(PipelineError, ValueError):
+    """A schedule cannot be like this; nothing was stored.
+
+    ``field`` is the attribute of the schedule that is wrong, ``reason`` says what about it, and what to write instead.
+    """
+
+    def __init__(self, field: str | None = None, reason: str = "", schedule: str | None = None) -> None:
+        self.field = field
+        self.reason = reason
+        self.schedule = schedule
+        which = f"The schedule {schedule}" if schedule else "The schedule"
+        super().__init__(f"{which} is not valid: {field}: {reason}" if field else None)
+
+    def of(self, schedule: str) -> Self:
+        """Say the same of a schedule by its name."""
+        return type(self)(self.field, self.reason, schedule)
+
+
+class ScheduleUnknown(PipelineError):
+    """There is no schedule of this name."""
+
+    def __init__(self, schedule: str | None = None) -> None:
+        self.schedule = schedule
+        super().__init__(f"There is no schedule {schedule}" if schedule else None)
+
+
+class ScheduleConflict(PipelineError):
+    """The schedule is not as was expected; nothing has changed."""
+
+    def __init__(self, schedule: str | None = None, reason: str = "") -> None:
+        self.schedule = schedule
+        super().__init__(f"The schedule {schedule} {reason}" if schedule else None)
+
+
+class ScheduleDeclared(ScheduleConflict):
+    """The schedule is declared in code, and is changed there."""
+
+    def __init__(self, schedule: str, declared_by: str, what: str = "change it there") -> None:
+        self.declared_by = declared_by
+        super().__init__(schedule, f"is declared in the module {declared_by}; {what}")
+
+
+class ScheduleOverlaps(ScheduleConflict):
+    """The last task of the schedule has not ended, and it says that the next one is to be left out."""
+
+    def __init__(self, schedule: str, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(
+            schedule, f"has a task that has not ended, {task_id}, and does not overlap; nothing was enqueued"
+        )
 
 
 class Snoozed(PipelineError, dramatiq_errors.Retry):

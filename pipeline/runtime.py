@@ -137,6 +137,25 @@ def _ask_once(
             raise translated(error) from error
 
 
+def transact(statement: Callable[[Mapping[str, str], Cursor], R]) -> R:
+    """Run a function of the store as one transaction on a connection of this process: all of it, or nothing.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+        SchemaOutdated: The database lacks what the statement names.
+    """
+    broker = our_broker()
+    try:
+        with broker.pool.connection() as connection:
+            connection.autocommit = False
+            with connection, connection.cursor() as cursor:
+                return statement(broker.sql, cursor)
+    except DISCONNECTED as error:
+        raise DatabaseUnavailable(Dsn.parse(broker.url).endpoint, str(error).strip()) from error
+    except psycopg2.ProgrammingError as error:
+        raise translated(error) from error
+
+
 def ask_within(
     seconds: float,
     statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R],
@@ -144,9 +163,10 @@ def ask_within(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> R:
-    """Run a function of the store that only reads, whose statements may take so long each, in one transaction.
+    """Run a function of the store in one transaction, whose statements may take so long each.
 
-    A server that does not answer at all is noticed soon after that time, and when connecting after two seconds.
+    It is run again if the connection turns out broken at once, so it must be safe to repeat. A server that does not
+    answer at all is noticed soon after that time, and when connecting after two seconds.
 
     Raises:
         QueryTimedOut: A statement took longer.

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     #: The largest message that is accepted, in bytes of its JSON.
     message_limit_bytes: int = Field(default=1_048_576, ge=1024)
 
+    #: The modules that declare schedules, with commas between them. With them come the actors that they import.
+    schedules: str = Field(default="scheduler.schedules", pattern=r"^\s*[A-Za-z_][\w.]*(\s*,\s*[A-Za-z_][\w.]*)*\s*$")
+
     #: Where the web server listens.
     http_host: str = "127.0.0.1"
     http_port: Port = 8000
@@ -124,6 +127,11 @@ class Settings(BaseSettings):
     task_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "OFF"] = "INFO"
     #: How much is kept of one run, in bytes of text. A quarter of it is only for warnings and errors.
     task_log_limit_bytes: int = Field(default=65_536, ge=1024)
+
+    @property
+    def schedule_modules(self) -> tuple[str, ...]:
+        """The names in ``schedules``."""
+        return tuple(name.strip() for name in self.schedules.split(","))
 
     @property
     def notice_seconds(self) -> float:

@@ -153,3 +153,21 @@ SELECT task_id, parent_id, actor, state, created_at, finished_at, error
   FROM :"schema".task_status
  WHERE id = ANY (ARRAY(SELECT :"schema".find_tasks(correlation_id => 'request-1', most => 500)))
  ORDER BY id;
+
+-- 25. Which schedules have fired late in the last day, and by how much?
+SELECT schedule, due_at, fired_at - due_at AS late, fired_by, task_id
+  FROM :"schema".schedule_firings
+ WHERE fired_at > now() - interval '1 day' AND outcome = 'fired' AND NOT is_manual AND fired_at - due_at > interval '2 seconds'
+ ORDER BY late DESC LIMIT 100;
+
+-- 26. Which instants of schedules were not fired in the last week, since nobody was there (missed) or an earlier task had not ended?
+SELECT schedule, outcome, sum(instants) AS instants, min(due_at) AS first, max(due_at) AS last
+  FROM :"schema".schedule_firings
+ WHERE fired_at > now() - interval '7 days' AND outcome <> 'fired'
+ GROUP BY 1, 2 ORDER BY last DESC;
+
+-- 27. Which schedules have had tasks that did not succeed in the last week, and what was the last error?
+SELECT f.schedule, t.state, count(*) AS tasks, max(f.due_at) AS last, (array_agg(t.error ORDER BY f.due_at DESC))[1] AS error
+  FROM :"schema".schedule_firings f JOIN :"schema".task_status t USING (task_id)
+ WHERE f.fired_at > now() - interval '7 days' AND t.state IN ('failed', 'cancelled', 'skipped')
+ GROUP BY 1, 2 ORDER BY last DESC;

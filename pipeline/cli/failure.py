@@ -15,6 +15,8 @@ from pipeline.errors import (
     GateUnknown,
     PipelineError,
     QueueUnknown,
+    ScheduleInvalid,
+    ScheduleUnknown,
     SchemaOutdated,
     TaskNotFound,
     WorkerUnknown,
@@ -23,6 +25,7 @@ from pipeline.errors import (
 #: The first class that an error is an instance of decides.
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigurationError, 2),
+    (ScheduleInvalid, 2),
     (SchemaOutdated, 3),
     (DatabaseUnavailable, 4),
     (EmbeddedServerError, 4),
@@ -32,6 +35,7 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (ActorUnknown, 5),
     (GateUnknown, 5),
     (WorkerUnknown, 5),
+    (ScheduleUnknown, 5),
     (PipelineError, 1),
     (psycopg2.Error, 1),
 )

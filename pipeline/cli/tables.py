@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.table import Table
 from pipeline.commands.doctor import Finding
 from pipeline.store.audit import AuditRow
 from pipeline.store.gates import GateRow
+from pipeline.store.schedules import FiringRow, ScheduleRow
 from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
 from pipeline.store.timeline import TimelineRow
@@ -151,14 +153,27 @@ def audit_table(rows: Iterable[AuditRow]) -> Table:
     """One line per command, and whatever it changed."""
     table = _table("commands", ["when", "who", "from", "what", "at", "changed", "why"])
     for row in rows:
-        at = row.task_id or row.queue or row.gate or (f"worker {row.worker_id}" if row.worker_id else "")
+        at = (
+            row.task_id or row.queue or row.gate or row.schedule or (f"worker {row.worker_id}" if row.worker_id else "")
+        )
         _add(table, _when(row.at), row.who, row.source, row.action, at, _changed(row), row.reason)
     return table
 
 
 def _changed(row: AuditRow) -> str:
-    values = (row.old_value, row.new_value)
+    values = [row.old_value, row.new_value]
+    if row.schedule is not None:
+        values = _of_schedule(row.old_value, row.new_value)
     return " → ".join(", ".join(f"{name} {each}" for name, each in value.items()) for value in values if value)
+
+
+def _of_schedule(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[dict[str, Any] | None]:
+    """Choose of a schedule what differs; of one that was made or removed, when it was due and what it sent."""
+    if old is not None and new is not None:
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    else:
+        names = ["expression", "actor", "task_id"]
+    return [each and {name: each[name] for name in names if name in each} for each in (old, new)]
 
 
 def timeline_table(rows: Iterable[TimelineRow]) -> Table:
@@ -166,6 +181,39 @@ def timeline_table(rows: Iterable[TimelineRow]) -> Table:
     table = _table("timeline", ["when", "what", "run", "worker", "who", "more"], numbers=(2, 3))
     for row in rows:
         _add(table, _when(row.at), row.event, row.run, row.worker_id, row.who, row.detail)
+    return table
+
+
+def schedule_table(rows: Iterable[tuple[ScheduleRow, datetime | None]]) -> Table:
+    """One line per schedule, and when it is due next; times are those of its own zone."""
+    table = _table("schedules", ["schedule", "due", "next", "last"])
+    for row, next_due in rows:
+        zone = ZoneInfo(row.timezone)
+        due = f"every {row.expression}" if row.kind == "interval" else f"{row.expression}\n{row.timezone}"
+        upcoming = "paused" if row.state == "paused" else _local(next_due, zone, "%Z")
+        last = f"{_local(row.last_due_at, zone)}\n{row.last_state or 'gone'}" if row.last_due_at else ""
+        _add(table, row.name, due, upcoming, last)
+    return table
+
+
+def firing_table(rows: Iterable[FiringRow], timezone: str) -> Table:
+    """One line per instant that was dealt with, or run by hand; times are those of the schedule's zone."""
+    table = _table("firings", ["due", "late", "", "task"], ids=3, numbers=(1,))
+    for row in rows:
+        late = "" if row.is_manual else _seconds((row.fired_at - row.due_at).total_seconds())
+        became = (
+            row.state if row.outcome == "fired" else row.outcome + (f" ×{row.instants}" if row.instants > 1 else "")
+        )
+        told = f"{became}\nby {row.fired_by}" if row.is_manual else became
+        _add(table, _local(row.due_at, ZoneInfo(timezone)), late, told, row.task_id)
+    return table
+
+
+def instant_table(rows: Iterable[tuple[datetime, str]]) -> Table:
+    """One line per instant: as its zone's clock shows it, in UTC, and what is special about it."""
+    table = _table("due", ["local", "UTC", ""])
+    for local, special in rows:
+        _add(table, f"{local:%a %Y-%m-%d %H:%M:%S %Z}", f"{local.astimezone(UTC):%Y-%m-%d %H:%M:%S}", special)
     return table
 
 
@@ -210,6 +258,15 @@ def _when(instant: datetime | None) -> str:
     local = instant.astimezone()
     is_today = local.date() == datetime.now(tz=local.tzinfo).date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _local(instant: datetime | None, zone: ZoneInfo, more: str = "") -> str:
+    """Write an instant in a zone; with seconds only if it has any."""
+    if instant is None:
+        return ""
+    local = instant.astimezone(zone)
+    clock = "%H:%M:%S" if local.second else "%H:%M"
+    return local.strftime(f"%Y-%m-%d {clock} {more}").strip()
 
 
 def _seconds(seconds: float | None) -> str:

@@ -48,6 +48,7 @@ class AuditRow:
     queue: str | None
     gate: str | None
     worker_id: int | None
+    schedule: str | None
     action: str
     who: str
     #: ``cli``, ``api``, ``python`` or ``sql``.

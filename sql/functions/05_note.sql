@@ -1,14 +1,15 @@
 -- The audit trail: who did what, from where, why, and what it changed. Whoever acts calls note(), and nobody changes what it
 -- has written: roles have no right to, and the trigger stops even the owner. Only the purge may delete, by age.
 
--- Write an action down: what of a task, queue, gate or worker was before, and what is now, as far as it was changed.
+-- Write an action down: what of a task, queue, gate, worker or schedule was before, and what is now, as far as it was changed.
 CREATE OR REPLACE FUNCTION note(
     p_action text, p_who text, p_reason text, p_source text, p_old jsonb, p_new jsonb,
-    p_task bigint DEFAULT NULL, p_queue text DEFAULT NULL, p_gate text DEFAULT NULL, p_worker bigint DEFAULT NULL
+    p_task bigint DEFAULT NULL, p_queue text DEFAULT NULL, p_gate text DEFAULT NULL, p_worker bigint DEFAULT NULL,
+    p_schedule text DEFAULT NULL
 ) RETURNS void
 LANGUAGE sql AS $$
-    INSERT INTO audit (action, who, reason, source, old_value, new_value, queue, gate, worker_id, task_id, message_id)
-    SELECT p_action, p_who, coalesce(p_reason, ''), coalesce(p_source, 'sql'), p_old, p_new, p_queue, p_gate, p_worker, p_task,
+    INSERT INTO audit (action, who, reason, source, old_value, new_value, queue, gate, worker_id, schedule, task_id, message_id)
+    SELECT p_action, p_who, coalesce(p_reason, ''), coalesce(p_source, 'sql'), p_old, p_new, p_queue, p_gate, p_worker, p_schedule, p_task,
            (SELECT message_id FROM task WHERE id = p_task UNION ALL SELECT message_id FROM task_carry WHERE id = p_task LIMIT 1)
 $$;
 

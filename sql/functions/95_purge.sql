@@ -25,6 +25,11 @@ BEGIN
         ('task_group',     'group_id',    $c$ created_at < $2 AND (remaining = 0 OR NOT EXISTS (
             SELECT FROM task_carry c WHERE c.payload->'options'->>'group_completion_uuid' = group_id::text)) $c$),
         ('stat_minute',    'ctid',        $c$ minute < $2 $c$),
+        ('scheduler',      'scheduler_id', $c$ beat_at < $2 - interval '7 days' $c$),
+        -- The last one says how far its schedule has come.
+        ('firing',         'ctid',        $c$ fired_at < $2 AND (is_manual OR due_at < (
+            SELECT max(l.due_at) FROM firing l WHERE l.schedule_id = firing.schedule_id AND NOT l.is_manual)
+            OR NOT EXISTS (SELECT FROM schedule s WHERE s.schedule_id = firing.schedule_id)) $c$),
         ('audit',          'audit_id',    $c$ at < $2 $c$),
         ('inbox_rejected', 'rejected_id', $c$ rejected_at < $2 $c$),
         ('group_member',   'ctid',        $c$ task_id < $3 AND NOT EXISTS (

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from actors.dunning import mail_dunning
 from actors.errors import InvoiceNotIssued, MailNotConfigured, MailRefused
 from actors.invoices import write_invoice
 from actors.mail import (
@@ -136,7 +137,7 @@ def test_without_a_mail_server_the_error_names_the_setting() -> None:
         configured_server()
 
 
-@pytest.mark.parametrize("actor", [send_email, mail_invoice])
+@pytest.mark.parametrize("actor", [send_email, mail_invoice, mail_dunning])
 def test_mail_is_retried_after_1_2_4_8_and_16_minutes(actor: object) -> None:
     options = actor.options  # type: ignore[attr-defined]
 

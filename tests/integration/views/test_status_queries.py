@@ -86,6 +86,16 @@ def story(broker: PostgresBroker, rows: Rows, database_url: str) -> SimpleNamesp
         "INSERT INTO pipeline.stat_minute (minute, queue, actor, started, succeeded, failed, retried, run_ms, waits, runs)"
         " VALUES (date_trunc('minute', now()), 'default', 'work', 3, 1, 1, 1, 3000, array_fill(3, '{17}'), array_fill(3, '{17}'))"
     )
+    rows(
+        "WITH made AS (INSERT INTO pipeline.schedule (name, kind, expression, timezone, gap, fold, anchor_at, actor, updated_by)"
+        " VALUES ('nightly', 'cron', '0 2 * * *', 'UTC', 'next', 'first', '2018-01-01', 'work', 'ada') RETURNING schedule_id)"
+        " INSERT INTO pipeline.firing (schedule_id, schedule, due_at, message_id, outcome, instants, fired_by)"
+        " SELECT schedule_id, 'nightly', now() - late, message_id, outcome, instants, 'here:1' FROM made, (VALUES"
+        " (interval '1 s', %s::uuid, 'f'::\"char\", 1), ('1 minute', %s, 'f', 1), ('3 hours', NULL, 'm', 5), ('2 hours', NULL, 'o', 1)"
+        ") AS one(late, message_id, outcome, instants)",
+        told.good,
+        told.bad,
+    )
     pipeline.pause_actor("work", who="ada", reason="wrong prices")
     pipeline.pause_queue("nobody", who="bob", resume_after=timedelta(hours=1))
     return told
@@ -117,6 +127,9 @@ def expected(story: SimpleNamespace) -> dict[int, tuple[str, list[tuple[Any, ...
         22: ("event", [("enqueued",), ("started",), ("failed",)]),
         23: ("what paused_by pause_reason", [("actor:work", "ada", "wrong prices"), ("queue:nobody", "bob", "")]),
         24: ("task_id state", [(story.good, "succeeded"), (story.bad, "failed")]),
+        25: ("schedule task_id fired_by", [("nightly", story.bad, "here:1")]),
+        26: ("schedule outcome instants", [("nightly", "left out", 1), ("nightly", "missed", 5)]),
+        27: ("schedule state tasks error", [("nightly", "failed", 1, "ValueError: bad")]),
     }
 
 
@@ -181,7 +194,7 @@ def test_who_waits_for_whose_lock_is_named(answer: Any, connect: Any) -> None:
 
 
 def test_there_are_more_than_twenty_questions_each_with_a_heading() -> None:
-    assert list(QUESTIONS) == list(range(1, 25))
+    assert list(QUESTIONS) == list(range(1, 28))
     assert all(question.rstrip(".").endswith("?") or "?" in question for question, _ in QUESTIONS.values())
 
 

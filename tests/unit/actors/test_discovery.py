@@ -16,6 +16,10 @@ ACTORS = {
     "send_email": "mail",
     "import_orders": "imports",
     "monthly_report": "reports",
+    "daily_report": "reports",
+    "month_end_closing": "reports",
+    "send_dunning_mails": "invoices",
+    "mail_dunning": "mail",
 }
 
 

@@ -1,0 +1,61 @@
+"""The message that a schedule sends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.errors import ActorNotFound
+
+from pipeline import ActorUnknown
+from pipeline.broker.placing import with_own_keys
+from pipeline.runtime import our_broker
+
+if TYPE_CHECKING:
+    from pipeline.context import NewTask
+    from pipeline.store.schedules import ScheduleRow
+    from scheduler.definition import Definition
+
+#: Overlap policies under which its tasks run one after the other.
+IN_ORDER = frozenset({"queue", "cancel"})
+
+
+def task_of(schedule: ScheduleRow) -> NewTask:
+    """Make a new task of a schedule, as its actor would be sent a message; its lane is made if it is missing.
+
+    Raises:
+        ActorUnknown: This program knows no such actor.
+        MessageNotEncodable: Its arguments, tags or options make no sense.
+        MessageTooLarge: They are too large.
+        DatabaseUnavailable: PostgreSQL does not answer.
+    """
+    task = encoded(schedule)
+    our_broker().sender.ensure_lanes([task.lane])
+    return task
+
+
+def encoded(schedule: ScheduleRow | Definition) -> NewTask:
+    """Make the task without asking the database.
+
+    Raises:
+        ActorUnknown, MessageNotEncodable, MessageTooLarge: As above.
+    """
+    broker = our_broker()
+    try:
+        actor = broker.get_actor(schedule.actor)
+    except ActorNotFound:
+        raise ActorUnknown(schedule.actor) from None
+    message = actor.message_with_options(args=tuple(schedule.args), kwargs=schedule.kwargs, **_options(schedule))
+    if schedule.queue is not None:
+        message = message.copy(queue_name=schedule.queue)
+    return broker.encoded(with_own_keys(message, actor.options))
+
+
+def _options(schedule: ScheduleRow | Definition) -> dict[str, Any]:
+    options = dict(schedule.options)
+    if schedule.tags:
+        options["tags"] = schedule.tags
+    if schedule.priority is not None:
+        options["priority"] = schedule.priority
+    if schedule.overlap in IN_ORDER:
+        options["ordering_key"] = f"schedule:{schedule.name}"
+    return options
