@@ -13,6 +13,9 @@ from werkzeug.exceptions import BadRequest, UnprocessableEntity
 
 from api.encoding import encode
 
+#: What an operation may answer, as the document has it.
+Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
+
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:pipeline:problem:"
 #: Of what a client made up, so much is repeated.
@@ -138,6 +141,11 @@ def described(status: int) -> dict[str, Any]:
     """Describe a problem as an answer in the OpenAPI document."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {"description": _MEANINGS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def problems(*statuses: int) -> Responses:
+    """Describe several problems as answers of an operation."""
+    return {status: described(status) for status in statuses}
 
 
 NOT_FOUND = described(404)

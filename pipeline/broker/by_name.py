@@ -48,7 +48,8 @@ def message_of(broker: PostgresBroker, letter: Letter, announced: ActorRow | Non
     actor = broker.actors.get(letter.actor)
     if actor is not None:
         message = actor.message_with_options(args=args, kwargs=kwargs, **options)
-        return message.copy(message_id=message_id, queue_name=letter.queue or actor.queue_name)
+        placed: Message[Any] = message.copy(message_id=message_id, queue_name=letter.queue or actor.queue_name)
+        return placed
     assert announced is not None  # noqa: S101 - somebody has to know it
     options.setdefault("priority", announced.priority)
     return Message(letter.queue or announced.queue, letter.actor, args, kwargs, options, message_id)

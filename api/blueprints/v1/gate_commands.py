@@ -11,7 +11,7 @@ from flask import Response
 from api.acting import act, by, check_seen
 from api.answers import answer_one
 from api.endpoints import Endpoints
-from api.problems import described
+from api.problems import Responses, problems
 from api.scopes import Scope, needs
 from api.shapes.commands import ChangeGate, Command, Pause
 from api.shapes.queues import Gate, GatePath
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 blueprint = Endpoints("gates", __name__)
 
-_CHANGED = {200: Gate, **{status: described(status) for status in (404, 412, 415, 422)}}
+_CHANGED: Responses = {200: Gate, **problems(404, 412, 415, 422)}
 
 
 @blueprint.post("/<path:gate>/pause", responses=_CHANGED)

@@ -11,7 +11,7 @@ from flask import Response
 from api.acting import act, by, check_seen
 from api.answers import answer_json, answer_one
 from api.endpoints import Endpoints
-from api.problems import described
+from api.problems import Responses, problems
 from api.scopes import Scope, needs
 from api.shapes.commands import ChangeQueue, Command, Pause
 from api.shapes.queues import Counting, Flushed, Queue, QueuePath
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 blueprint = Endpoints("queues", __name__)
 
-_REFUSED = {status: described(status) for status in (404, 412, 415, 422)}
-_CHANGED = {200: Queue, **_REFUSED}
+_REFUSED: Responses = problems(404, 412, 415, 422)
+_CHANGED: Responses = {200: Queue, **_REFUSED}
 #: Millions may wait in a queue.
 _FLUSH_SECONDS = 25
 

@@ -19,7 +19,7 @@ from flask import Response
 from api.acting import act, blamed_on, by
 from api.answers import answer_json
 from api.endpoints import Endpoints
-from api.problems import described, urn_of
+from api.problems import Responses, problems, urn_of
 from api.scopes import Scope, needs
 from api.shapes.bulk import (
     BulkAnswer,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 blueprint = Endpoints("tasks", __name__)
 
-_ANSWERS = {200: BulkAnswer, **{status: described(status) for status in (413, 415, 422)}}
+_ANSWERS: Responses = {200: BulkAnswer, **problems(413, 415, 422)}
 #: So many are shown in a dry run, so many counted, and for so long.
 _SAMPLE, _CAP, _SEARCH_MS = 20, 10_000, 500
 #: A thousand tasks take less than a second where there is something left of the machine.

@@ -13,7 +13,7 @@ from api.acting import act, blamed_on, by, check_seen
 from api.answers import answer_one
 from api.creating import create
 from api.endpoints import Endpoints
-from api.problems import described
+from api.problems import Responses, problems
 from api.scopes import Scope, needs
 from api.shapes.commands import CancelTask, Clone, Move, NewTask, Reprioritise, Reschedule, Retry, Snooze
 from api.shapes.tasks import LARGE_OF_ONE, Selection, Task, TaskPath
@@ -37,11 +37,11 @@ T = TypeVar("T")
 blueprint = Endpoints("tasks", __name__)
 
 #: What a command on a task may answer besides the task.
-_REFUSED = {status: described(status) for status in (404, 409, 412, 415, 422)}
-_CHANGED = {200: Task, **_REFUSED}
+_REFUSED: Responses = problems(404, 409, 412, 415, 422)
+_CHANGED: Responses = {200: Task, **_REFUSED}
 
 
-@blueprint.post("", responses={201: Task, 200: Task, **{status: described(status) for status in (409, 413, 415, 422)}})
+@blueprint.post("", responses={201: Task, 200: Task, **problems(409, 413, 415, 422)})
 @needs(Scope.OPERATE)
 def create_task(body: NewTask) -> Response:
     """Enqueue a task. Sent again with the same Idempotency-Key, it is answered with the first task, and 200.
@@ -105,7 +105,7 @@ def move_task(path: TaskPath, body: Move) -> Response:
         return _answer_changed(path, partial(commands.move_task, queue=body.queue, ensure_lanes=ensure, by=by(body)))
 
 
-@blueprint.post("/<task_id>/clone", responses={201: Task, 200: Task, 413: described(413), **_REFUSED})
+@blueprint.post("/<task_id>/clone", responses={201: Task, 200: Task, **problems(413), **_REFUSED})
 @needs(Scope.OPERATE)
 def clone_task(path: TaskPath, body: Clone) -> Response:
     """Enqueue a copy of a task, in whatever state that is. 200: another task has the key, and stands for the copy."""

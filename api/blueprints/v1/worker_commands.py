@@ -12,7 +12,7 @@ from flask import Response
 from api.acting import act, by, check_seen
 from api.answers import answer_json, answer_one
 from api.endpoints import Endpoints
-from api.problems import described
+from api.problems import problems
 from api.scopes import Scope, needs
 from api.shapes.commands import Command, DrainMany
 from api.shapes.workers import Draining, Worker, WorkerPath
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 blueprint = Endpoints("workers", __name__)
 
 
-@blueprint.post(
-    "/<worker_id>/drain", responses={202: Worker, **{each: described(each) for each in (404, 409, 412, 415, 422)}}
-)
+@blueprint.post("/<worker_id>/drain", responses={202: Worker, **problems(404, 409, 412, 415, 422)})
 @needs(Scope.OPERATE)
 def drain_worker(path: WorkerPath, body: Command) -> Response:
     """Let a worker claim nothing more, finish its tasks and end, without a successor."""
@@ -41,7 +39,7 @@ def drain_worker(path: WorkerPath, body: Command) -> Response:
     return answer_one(act(drain), status=HTTPStatus.ACCEPTED)
 
 
-@blueprint.post("/drain", responses={202: Draining, **{each: described(each) for each in (404, 415, 422)}})
+@blueprint.post("/drain", responses={202: Draining, **problems(404, 415, 422)})
 @needs(Scope.ADMIN)
 def drain_workers(body: DrainMany) -> Response:
     """Let all workers, or all of a machine, claim nothing more, finish their tasks and end, without successors."""
