@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import request
 from werkzeug.exceptions import UnprocessableEntity
 
 from api.acting import act, by, who
-from api.problems import BodyInvalid, ParametersInvalid
+from api.problems import BodyInvalid
 from pipeline.broker import by_name
 from pipeline.broker.actor import new_id
 from pipeline.broker.by_name import Letter
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from pipeline.store.actors import ActorRow
 
 _HEADER = "Idempotency-Key"
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 #: Where a message keeps what it was asked for with.
 _DIGEST = "idempotency_digest"
 
@@ -65,7 +62,7 @@ class Created:
     is_new: bool
 
 
-def create(wanted: NewTask) -> Created:
+def create(wanted: NewTask, idempotency_key: str | None) -> Created:
     """Make a task, unless this request has made it before or another task has its unique key.
 
     Raises:
@@ -73,7 +70,7 @@ def create(wanted: NewTask) -> Created:
         IdempotencyKeyReused: Something else was sent with the key.
         DuplicateTask: Another task has its unique key, and ``on_conflict`` is ``error``.
     """
-    key = _Key.of(wanted)
+    key = None if idempotency_key is None else _Key.of(wanted, idempotency_key)
     # Made before the first attempt, so that doing it again after a lost reply makes no second task.
     message_id = new_id(time.time_ns() // 1_000_000)
     try:
@@ -96,12 +93,7 @@ class _Key:
     digest: str
 
     @classmethod
-    def of(cls, wanted: NewTask) -> _Key | None:
-        given = request.headers.get(_HEADER)
-        if given is None:
-            return None
-        if not _KEY.fullmatch(given):
-            raise ParametersInvalid({_HEADER: "is 1 to 255 characters of ASCII without spaces"})
+    def of(cls, wanted: NewTask, given: str) -> _Key:
         if wanted.options.on_conflict == "replace":
             raise BodyInvalid({"#/options/on_conflict": f"with an {_HEADER} nothing is replaced"})
         sent = json.dumps(wanted.model_dump(mode="json", exclude_unset=True), sort_keys=True)

@@ -21,6 +21,14 @@ from api.endpoints import Endpoints
 from api.problems import Problem
 
 VERSION = "1.0.0"
+#: What every operation takes that may answer 412.
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of an earlier answer: only if nothing has changed since.",
+    "schema": {"type": "string"},
+}
 _NAME = "openapi.json"
 _ABOUT = (
     "Tasks, queues and workers of a task queue on PostgreSQL. Errors are problems (RFC 9457). Lists go on where their "
@@ -61,6 +69,8 @@ def made() -> dict[str, Any]:
     }
     for path in document["paths"].values():
         for operation in path.values():
+            if "412" in operation["responses"]:
+                operation.setdefault("parameters", []).append(dict(_IF_MATCH))
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _of_parameter(parameter["schema"])
             if "requestBody" in operation:

@@ -14,8 +14,8 @@ by being there)::
             raise QueueUnknown(path.queue)
         return answer_one(Queue.of(row))
 
-- The parameters ``path``, ``query`` and ``body`` are models (``api/shapes``); they are read and checked before the
-  function is called. What a path names wrongly is 404, what is wrong in a query is 400 and names the parameters, what
+- The parameters ``path``, ``query``, ``header`` and ``body`` are models (``api/shapes``); they are read and checked
+  before the function is called. What a path names wrongly is 404, what is wrong in a query is 400 and names the parameters, what
   is wrong in a body is 422 and names the fields. Parameters that no model knows are refused.
 - The docstring is the operation's text in the OpenAPI document, ``responses`` its answers; those in ``PROBLEMS`` are
   added. ``./dev openapi`` writes the document anew, and a test compares it.
@@ -35,7 +35,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from werkzeug.exceptions import NotAcceptable
 
-from api.inputs import read_body, read_path, read_query
+from api.inputs import read_body, read_headers, read_path, read_query
 from api.problems import PROBLEMS, described
 from api.scopes import Scope
 
@@ -85,7 +85,7 @@ class Endpoints(APIBlueprint):
         The library's way makes a schema in each request, answers by an attribute of the application, which may be
         somebody else's, takes a parameter given twice, and tells a query from a body in no way.
         """
-        _header, _cookie, path, query, _form, body, _raw = models
+        header, _cookie, path, query, _form, body, _raw = models
 
         @wraps(func)
         def view(**given: str) -> Response:
@@ -96,6 +96,8 @@ class Endpoints(APIBlueprint):
             checked = read_query(query)
             if checked is not None:
                 arguments["query"] = checked
+            if header is not None:
+                arguments["header"] = read_headers(header)
             if body is not None:
                 arguments["body"] = read_body(body)
             return func(**arguments)

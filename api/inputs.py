@@ -51,6 +51,19 @@ def read_query(model: type[Model] | None) -> Model | None:
         raise ParametersInvalid({str(each["loc"][0]): _reason(each) for each in _errors(error)}) from None
 
 
+def read_headers(model: type[Model]) -> Model:
+    """Read the headers that an operation knows; what others there are is no business of ours.
+
+    Raises:
+        ParametersInvalid: One is wrong.
+    """
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    try:
+        return model.model_validate({name: request.headers[name] for name in names if name in request.headers})
+    except ValidationError as error:
+        raise ParametersInvalid({str(each["loc"][0]): _reason(each) for each in _errors(error)}) from None
+
+
 def read_body(model: type[Model]) -> Model:
     """Read the JSON of a body. Where nothing has to be said, there need not be one.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from api.shapes.lists import Text
+from api.shapes.lists import Query, Text
 from pipeline.broker.keys import KEY_BYTES
 from pipeline.broker.labels import CORRELATION_BYTES, ENTITY_BYTES, MOST_TAGS, TAG_BYTES
 from pipeline.broker.messages import PRIORITIES
@@ -16,6 +16,19 @@ _NO_NUL = r"^[^\x00]*$"
 _CENTURY_SECONDS = 100 * 365 * 86_400
 _DAY_SECONDS = 86_400
 
+
+def _in_our_times(value: datetime) -> datetime:
+    """Refuse what no calendar could show in another zone."""
+    if value.year not in _YEARS:
+        message = f"lies in the years {_YEARS[0]} to {_YEARS[-1]}"
+        raise ValueError(message)
+    return value
+
+
+_YEARS = range(1900, 9000)
+
+#: An instant, with its zone.
+Moment = Annotated[AwareDatetime, AfterValidator(_in_our_times)]
 Priority = Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[-1], description="Lower runs first.")]
 #: Seconds that something may lie ahead.
 Delay = Annotated[float, Field(ge=0, le=_CENTURY_SECONDS, allow_inf_nan=False)]
@@ -99,7 +112,7 @@ class Snooze(Command):
 class Reschedule(Command):
     """Let what waits be due at another time."""
 
-    eta: AwareDatetime = Field(description="When, with a time zone. What is over means now.")
+    eta: Moment = Field(description="When, with a time zone. What is over means now.")
 
 
 class Reprioritise(Command):
@@ -163,7 +176,7 @@ class NewTask(_Sent):
     """Enqueue a task."""
 
     actor: Text
-    eta: AwareDatetime | None = Field(default=None, description="When it is due, instead of `delay_seconds`.")
+    eta: Moment | None = Field(default=None, description="When it is due, instead of `delay_seconds`.")
 
     @model_validator(mode="after")
     def _is_due_once(self) -> NewTask:
@@ -171,6 +184,14 @@ class NewTask(_Sent):
             message = "say when it is due by one of eta and delay_seconds"
             raise ValueError(message)
         return self
+
+
+class Idempotency(Query):
+    """What tells a request that is sent again from another one."""
+
+    key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None = Field(
+        default=None, alias="Idempotency-Key", description="Made up by the client; the same for the same task."
+    )
 
 
 class Clone(_Sent):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
-from api.shapes.commands import Body, Command, MessageOptions, Priority
+from api.shapes.commands import Body, Command, MessageOptions, Moment, Priority
 from api.shapes.lists import DIGITS, Answer, Listing, Name, Page, Query, Text, leading_to
 
 _DAY_SECONDS = 86_400
@@ -16,7 +16,6 @@ Grace = Annotated[int, Field(ge=1, le=_DAY_SECONDS)]
 Jitter = Annotated[int, Field(ge=0, le=_DAY_SECONDS)]
 ScheduleName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9._-]{0,99}$")]
 Count = Annotated[int, Field(ge=1, le=100)]
-NOW = "By default now."
 
 
 class Schedule(Answer):
@@ -141,9 +140,9 @@ class Timing(Body):
         default=None,
         description="Of a local time that comes twice; by default both for what repeats within a day, else the first.",
     )
-    anchor_at: AwareDatetime | None = Field(default=None, description="By default 1 January 2018 in `timezone`.")
-    starts_at: AwareDatetime | None = Field(default=None, description="Nothing before.")
-    ends_at: AwareDatetime | None = Field(default=None, description="Nothing after.")
+    anchor_at: Moment | None = Field(default=None, description="By default 1 January 2018 in `timezone`.")
+    starts_at: Moment | None = Field(default=None, description="Nothing before.")
+    ends_at: Moment | None = Field(default=None, description="Nothing after.")
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -167,7 +166,7 @@ class PreviewOf(Timing):
     """A schedule that is not there yet."""
 
     n: Count = Field(default=10, description="How many instants.")
-    after: AwareDatetime | None = Field(default=None, description="From when on; by default now.")
+    after: Moment | None = Field(default=None, description="From when on; by default now.")
 
 
 class ChangeSchedule(Timing, Command):

@@ -15,7 +15,7 @@ from api.creating import create
 from api.endpoints import Endpoints
 from api.problems import Responses, problems
 from api.scopes import Scope, needs
-from api.shapes.commands import CancelTask, Clone, Move, NewTask, Reprioritise, Reschedule, Retry, Snooze
+from api.shapes.commands import CancelTask, Clone, Idempotency, Move, NewTask, Reprioritise, Reschedule, Retry, Snooze
 from api.shapes.tasks import LARGE_OF_ONE, Selection, Task, TaskPath
 from pipeline import QueueUnknown, TaskNotFound, TaskState
 from pipeline.broker.cloning import Changes, clone_of
@@ -43,13 +43,13 @@ _CHANGED: Responses = {200: Task, **_REFUSED}
 
 @blueprint.post("", responses={201: Task, 200: Task, **problems(409, 413, 415, 422)})
 @needs(Scope.OPERATE)
-def create_task(body: NewTask) -> Response:
+def create_task(header: Idempotency, body: NewTask) -> Response:
     """Enqueue a task. Sent again with the same Idempotency-Key, it is answered with the first task, and 200.
 
     The same 200 says that another task has the unique key, and stands for this one. The key is good until a day after
     the task has ended; with another body it is refused.
     """
-    created = create(body)
+    created = create(body, header.key)
     return _answer(created.task, HTTPStatus.CREATED if created.is_new else HTTPStatus.OK, request.path)
 
 
