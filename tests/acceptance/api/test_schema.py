@@ -18,7 +18,7 @@ from tests.fixtures.program import ROOT
 from tests.fixtures.scale import IS_LONG, choose_seed
 from tests.fixtures.web import serving
 
-_EXAMPLES = 200 if IS_LONG else 3
+_EXAMPLES = 200 if IS_LONG else 2
 _TOLD = 8_000
 
 
@@ -30,7 +30,7 @@ def without_cursors(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.timeout(1800 if IS_LONG else 180)
+@pytest.mark.timeout(1800 if IS_LONG else 400)
 @pytest.mark.leaves("claim", "worker")
 def test_the_server_keeps_what_the_document_promises(database_url: str, tmp_path: Path) -> None:
     """No 5xx, no status and no content that the document does not name; and what is read leads to what is read next."""
