@@ -1,4 +1,4 @@
-"""Tasks."""
+"""Tasks, as code written before this task queue asked for them. What is new has its place in the REST API (``v1``)."""
 
 from __future__ import annotations
 
@@ -6,48 +6,52 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, abort, request
-from flask.typing import ResponseReturnValue
+from flask import Response, abort, request
 
+from api.acting import who
+from api.answers import answer_json
+from api.endpoints import Routes
 from api.pagination import read_cursor, read_limit
+from api.reading import read
 from pipeline import TaskNotFound, cancel
-from pipeline.runtime import ask
 from pipeline.states import TaskState
-from pipeline.store import status
+from pipeline.store import status, tasks
 from pipeline.store.tasks import as_task_id
-from pipeline.task_queue import as_status, get_task_status
+from pipeline.task_queue import as_status
 
-blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+blueprint = Routes("tasks", __name__, url_prefix="/api/tasks")
 
 
 @blueprint.get("/")
-def list_tasks() -> ResponseReturnValue:
+def list_tasks() -> Response:
     """List tasks, newest first: those that wait or run, or those in the states that were asked for."""
     limit = read_limit()
-    rows = ask(status.find, _filters(), before=read_cursor(), limit=limit + 1)
+    rows = read(status.find, _filters(), before=read_cursor(), limit=limit + 1)
     page = rows[:limit]
     next_cursor = page[-1].task_id if len(rows) > limit else None
-    return {"tasks": [as_status(row) for row in page], "next_cursor": next_cursor}
+    return answer_json({"tasks": [as_status(row) for row in page], "next_cursor": next_cursor})
 
 
 @blueprint.get("/<task_id>/status/")
-def show_status(task_id: str) -> ResponseReturnValue:
+def show_status(task_id: str) -> Response:
     """Show one task."""
-    return _known_status(task_id)
+    return answer_json(_known_status(task_id))
 
 
 @blueprint.post("/<task_id>/cancel/")
-def cancel_task(task_id: str) -> ResponseReturnValue:
+def cancel_task(task_id: str) -> Response:
     """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
-    state = cancel(task_id, who="api", reason=_reason(), force=_force())
-    return _known_status(task_id), HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
+    state = cancel(task_id, who=who(), reason=_reason(), force=_force())
+    code = HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
+    return answer_json(_known_status(task_id), code)
 
 
 def _known_status(task_id: str) -> dict[str, Any]:
-    found = get_task_status(task_id)
+    known = as_task_id(task_id)
+    found = read(tasks.status, known) if known else None
     if found is None:
         raise TaskNotFound(task_id)
-    return found
+    return as_status(found)
 
 
 def _filters() -> status.Filters:

@@ -40,7 +40,7 @@ class Actor(dramatiq.Actor[P, R]):
             if isinstance(tags := options.get("tags"), set | frozenset):
                 options["tags"] = list(tags)  # a chain writes its steps into each other, as JSON
             message = super().message_with_options(args=args, kwargs=kwargs, **options)
-            fields = {"message_id": _new_id(message.message_timestamp)}
+            fields = {"message_id": new_id(message.message_timestamp)}
         else:
             # As Message(...) makes it, which sets the fields of a frozen dataclass one by one.
             now_ms = time.time_ns() // 1_000_000
@@ -51,7 +51,7 @@ class Actor(dramatiq.Actor[P, R]):
                 "args": args if type(args) is tuple else tuple(args),
                 "kwargs": kwargs or {},
                 "options": {},
-                "message_id": _new_id(now_ms),
+                "message_id": new_id(now_ms),
                 "message_timestamp": now_ms,
             }
         fields[_MARK] = id(message)
@@ -65,7 +65,8 @@ class Actor(dramatiq.Actor[P, R]):
         return self.fn(*args, **kwargs)
 
 
-def _new_id(now_ms: int) -> str:
+def new_id(now_ms: int) -> str:
+    """Make an id that begins with the time."""
     time_, chance = f"{now_ms:012x}", urandom(10).hex()
     return f"{time_[:8]}-{time_[8:]}-7{chance[1:4]}-{_VARIANT[chance[0]]}{chance[4:7]}-{chance[7:19]}"
 

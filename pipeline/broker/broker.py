@@ -129,6 +129,11 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         return Pool(lambda: self.url, maxconn=256)
 
     @cached_property
+    def readings(self) -> Pool:
+        """Connections for whoever waits for an answer now, and would rather hear soon that there is none."""
+        return Pool(lambda: self.url, maxconn=self.settings.http_threads, timeout_seconds=2)
+
+    @cached_property
     def notifier(self) -> Notifier:
         """Wakes idle workers."""
         return Notifier(self.pool, self.schema)
@@ -191,7 +196,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         if task is not None and message.message_id == task.task_id:
             run_again(task, whole_ms(delay or 0), message.options)
         else:
-            message = standing(message, self._place((self.encoded(message, delay),)))
+            message = standing(message, self.place((self.encoded(message, delay),)))
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -201,7 +206,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         is_heard = self._hooks.any_around("enqueue")
         for message in tidied if is_heard else ():
             self.emit_before("enqueue", message, delay)
-        others = self._place(self.encoded(message, delay) for message in tidied)
+        others = self.place(self.encoded(message, delay) for message in tidied)
         placed = [standing(message, others) for message in tidied] if others else tidied
         for message in placed if is_heard else ():
             self.emit_after("enqueue", message, delay)
@@ -229,7 +234,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         # Where tasks run as they are sent, nobody holds a key.
         return new if self.eager is None else replace(new, keys=None)
 
-    def _place(self, new: Iterable[NewTask]) -> Standing:
+    def place(self, new: Iterable[NewTask]) -> Standing:
         """Put tasks where they belong: a run's capture, a transaction, or the database at once."""
         task = find_current_task()
         if task is not None and task.capture is not None:
@@ -274,7 +279,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         with joining(batch):
             yield
         if batch.sends:
-            self._place(batch.sends)
+            self.place(batch.sends)
 
     @contextmanager
     def enlist(self, target: Any, *, at_exit: bool = False) -> Iterator[None]:
@@ -368,7 +373,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
 
     def close(self) -> None:
         """Close the idle connections."""
-        for pool in (self.pool, self.transactions):
+        for pool in (self.pool, self.transactions, self.readings):
             pool.closeall()
 
 

@@ -32,6 +32,7 @@ _NOT_COPIED = frozenset(
         "group_completion_callbacks",
         "idempotency_key",
         "idempotency_window",
+        "idempotency_digest",
     }
 )
 

@@ -267,10 +267,17 @@ def remove(sql: Mapping[str, str], cursor: Cursor, name: str, *, by: By, declare
 
 
 def firings(
-    sql: Mapping[str, str], cursor: Cursor, schedule: str | None, *, before: datetime | None = None, limit: int = 50
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    schedule: str | None,
+    *,
+    before: datetime | None = None,
+    before_due: datetime | None = None,
+    limit: int = 50,
 ) -> list[FiringRow]:
-    """List what was fired, left out and missed, newest first."""
-    cursor.execute(sql["firings"], {"schedule": schedule, "before": before, "limit": limit})
+    """List what was fired, left out and missed, newest first: before then; of what was then, what was due before."""
+    parameters = {"schedule": schedule, "before": before, "before_due": before_due, "limit": limit}
+    cursor.execute(sql["firings"], parameters)
     return [FiringRow(*row) for row in cursor.fetchall()]
 
 

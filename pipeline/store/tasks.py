@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from pipeline.states import Outcome, TaskState
+from pipeline.states import Outcome, TaskAction, TaskState, allowed_actions
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -58,6 +58,11 @@ class TaskRow:
     kwargs: str
     id: int
     waits_for: str | None
+
+    @property
+    def allowed_actions(self) -> tuple[TaskAction, ...]:
+        """What can be done to it in this state."""
+        return allowed_actions(self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +295,16 @@ def clone(sql: Mapping[str, str], cursor: Cursor, task: NewTask, *, parent: str,
     return value
 
 
+def note_enqueue(sql: Mapping[str, str], cursor: Cursor, message_id: str, by: By) -> None:
+    """Note that somebody enqueued a task by hand."""
+    cursor.execute(sql["note_enqueue"], {"message_id": message_id, **by.parameters})
+
+
+def hold(sql: Mapping[str, str], cursor: Cursor, message_id: str) -> None:
+    """Keep a task as it is until the end of the transaction; what runs may end."""
+    cursor.execute(sql["hold_task"], {"message_id": message_id})
+
+
 def flush(sql: Mapping[str, str], cursor: Cursor, queue: str, by: By) -> int:
     """Cancel all that waits in a queue; return how many."""
     cursor.execute(sql["flush_queue"], {"queue": queue, **by.parameters})
@@ -314,7 +329,12 @@ def as_tasks(cursor: Cursor) -> list[TaskRow]:
     """Make tasks of all rows of the view that a cursor holds."""
     names = [column.name for column in cursor.description or ()]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return [TaskRow(**row | {"state": TaskState(row["state"])}) for row in rows]
+    return [task_of(row) for row in rows]
+
+
+def task_of(row: Mapping[str, Any]) -> TaskRow:
+    """Make a task of the columns of the view."""
+    return TaskRow(**{**row, "state": TaskState(row["state"])})
 
 
 def open_checkpoint(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int) -> str | None:

@@ -216,6 +216,29 @@ LANGUAGE sql STABLE AS $$
        AND (p_older_ms IS NULL OR t.created_at <= clock_timestamp() - p_older_ms * interval '1 ms')
 $$;
 
+-- Cancel those of these tasks that wait, all at once, and tell which they are and when they were due. In the order of their ids,
+-- so that no two of these wait for each other in a circle.
+CREATE OR REPLACE FUNCTION cancel_waiting(p_ids bigint[], p_who text, p_reason text) RETURNS TABLE (id bigint, eta timestamptz)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids  bigint[];
+    v_etas timestamptz[];
+BEGIN
+    WITH gone AS (
+        SELECT o.id, w.run, w.eta
+          FROM (SELECT u.id FROM unnest(p_ids) AS u(id) ORDER BY u.id) o CROSS JOIN LATERAL take_waiting(o.id) w
+    ), cancelled AS (
+        INSERT INTO attempt (task_id, run, attempt, outcome, finished_at, error)
+        SELECT g.id, g.run, coalesce((SELECT max(a.attempt) FROM attempt a WHERE a.task_id = g.id), 0), 'c', clock_timestamp(),
+               json_build_object('type', 'Cancelled', 'message', p_reason, 'who', p_who)
+          FROM gone g
+    )
+    SELECT coalesce(array_agg(g.id), '{}'), array_agg(g.eta) INTO v_ids, v_etas FROM gone g;
+    PERFORM let_go(v_ids, v_ids, false);
+    PERFORM count_aside(v_ids);
+    RETURN QUERY SELECT * FROM unnest(v_ids, v_etas);
+END $$;
+
 -- Cancel what matches, as cancel_v1 does it one by one; with p_dry_run only count. Returns how many waited and are gone,
 -- and how many run and were asked to end. No row if there is no such queue.
 CREATE OR REPLACE FUNCTION cancel_where_v1(
@@ -237,21 +260,8 @@ BEGIN
                        FROM matching_tasks(p_queue, p_actor, p_state, p_older_ms) m;
         RETURN;
     END IF;
-    -- In an order, so that two of these never wait for each other in a circle.
-    v_ids := ARRAY(SELECT m.id FROM matching_tasks(p_queue, p_actor, p_state, p_older_ms) m WHERE m.state = 'waiting' ORDER BY m.id);
-    WITH gone AS (
-        SELECT u.id, w.run FROM unnest(v_ids) AS u(id) CROSS JOIN LATERAL take_waiting(u.id) w
-    ), cancelled AS (
-        INSERT INTO attempt (task_id, run, attempt, outcome, finished_at, error)
-        SELECT g.id, g.run, coalesce((SELECT max(a.attempt) FROM attempt a WHERE a.task_id = g.id), 0), 'c', clock_timestamp(),
-               json_build_object('type', 'Cancelled', 'message', p_reason, 'who', p_who)
-          FROM gone g
-        RETURNING task_id
-    )
-    SELECT coalesce(array_agg(task_id), '{}') INTO v_ids FROM cancelled;
-    waiting := cardinality(v_ids);
-    PERFORM let_go(v_ids, v_ids, false);
-    PERFORM count_aside(v_ids);
+    v_ids := ARRAY(SELECT m.id FROM matching_tasks(p_queue, p_actor, p_state, p_older_ms) m WHERE m.state = 'waiting');
+    SELECT count(*) INTO waiting FROM cancel_waiting(v_ids, p_who, p_reason);
     -- What was claimed while the others were waited for runs now.
     SELECT count(request_cancel(m.message_id, p_who, p_reason, p_force_after_ms)) INTO running
       FROM (SELECT message_id FROM matching_tasks(p_queue, p_actor, p_state, p_older_ms) a

@@ -152,3 +152,22 @@ BEGIN
     END IF;
     RETURN v_standing;
 END $$;
+
+-- Note that somebody enqueued a task by hand; in the transaction in which he did.
+CREATE OR REPLACE FUNCTION note_enqueue_v1(p_message_id uuid, p_who text, p_reason text, p_source text DEFAULT 'sql') RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    SELECT note('enqueue', p_who, p_reason, p_source, NULL, NULL, find_task(p_message_id))
+$$;
+
+-- Keep a task as it is until the end of the transaction: nobody claims it, changes where it waits, or lets it run again. What
+-- runs goes on, and may end. In the order in which commands take the two rows.
+CREATE OR REPLACE FUNCTION hold_task_v1(p_message_id uuid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_id bigint := find_task(p_message_id);
+BEGIN
+    PERFORM FROM ready WHERE id = v_id FOR UPDATE;
+    PERFORM FROM parked WHERE id = v_id FOR UPDATE;
+    PERFORM FROM task WHERE id = v_id FOR UPDATE;
+    PERFORM FROM task_carry WHERE id = v_id FOR UPDATE;
+END $$;

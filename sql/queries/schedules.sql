@@ -59,7 +59,9 @@ SELECT :"schema".resume_schedule_v1(%(name)s, %(who)s, %(reason)s, %(source)s)
 SELECT :"schema".remove_schedule_v1(%(name)s, %(declared_by)s, %(who)s, %(reason)s, %(source)s)
 
 -- name: firings
--- What was fired, left out and missed, newest first: of one schedule or of all.
+-- What was fired, left out and missed, newest first: of one schedule or of all. What was dealt with at one time is told by when it
+-- was due.
 SELECT schedule, due_at, fired_at, outcome, instants, is_manual, fired_by, task_id::text, state FROM :"schema".schedule_firings
- WHERE (%(schedule)s::text IS NULL OR schedule = %(schedule)s) AND (%(before)s::timestamptz IS NULL OR fired_at < %(before)s)
- ORDER BY fired_at DESC LIMIT %(limit)s
+ WHERE (%(schedule)s::text IS NULL OR schedule = %(schedule)s)
+   AND (%(before)s::timestamptz IS NULL OR (fired_at, due_at) < (%(before)s, %(before_due)s::timestamptz))
+ ORDER BY fired_at DESC, due_at DESC LIMIT %(limit)s

@@ -95,6 +95,14 @@ SELECT queue, priority, actor, payload, keys, labels, is_gated FROM :"schema".re
 SELECT :"schema".clone_v1(%(parent)s, %(message_id)s, %(queue)s, %(priority)s, %(actor)s, %(delay_ms)s, %(payload)s,
                           %(keys)s, %(labels)s, %(who)s, %(reason)s, %(source)s)::text
 
+-- name: note_enqueue
+-- Note that somebody enqueued a task by hand.
+SELECT :"schema".note_enqueue_v1(%(message_id)s, %(who)s, %(reason)s, %(source)s)
+
+-- name: hold_task
+-- Keep a task as it is until the end of the transaction; what runs may end.
+SELECT :"schema".hold_task_v1(%(message_id)s)
+
 -- name: flush_queue
 -- Cancel all that waits in a queue.
 SELECT :"schema".flush_v1(%(queue)s, %(who)s, %(reason)s, %(source)s)
