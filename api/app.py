@@ -10,6 +10,7 @@ from api import errors, schema, transactions
 from api.blueprints import register_all
 from api.encoding import JsonProvider
 from api.extensions import db
+from api.live import live
 from pipeline import get_broker
 from pipeline.db.dsn import Dsn
 from pipeline.store.audit import acting_from
@@ -53,5 +54,6 @@ def create_app(settings: Settings | None = None, **config: Any) -> Application:
     db.init_app(app)
     for part in (errors, schema, transactions):
         part.init_app(app)
+    live.init_app(app, settings)
     register_all(app)
     return app

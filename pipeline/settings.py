@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     http_port: Port = 8000
     #: Requests that are served at the same time.
     http_threads: int = Field(default=16, ge=1)
+    #: How many clients may watch at the same time through one process: server-sent events and ``?wait=``. Each of them
+    #: holds one of its threads. Absent: half of them. 0: none.
+    http_streams: int | None = Field(default=None, ge=0)
     #: The largest file that is accepted.
     upload_limit_bytes: int = Field(default=104_857_600, ge=1)
     #: Where mail is handed over. Absent: ``pipeline up`` catches it in files.
@@ -122,6 +125,11 @@ class Settings(BaseSettings):
     task_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "OFF"] = "INFO"
     #: How much is kept of one run, in bytes of text. A quarter of it is only for warnings and errors.
     task_log_limit_bytes: int = Field(default=65_536, ge=1024)
+
+    @property
+    def most_streams(self) -> int:
+        """How many clients may watch at the same time through one web process."""
+        return self.http_threads // 2 if self.http_streams is None else self.http_streams
 
     @property
     def notice_seconds(self) -> float:

@@ -6,14 +6,15 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, abort, request
+from flask import Blueprint, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from api.live.waiting import answer_when_changed, read_wait
 from api.pagination import read_cursor, read_limit
 from pipeline import TaskNotFound, cancel
 from pipeline.runtime import ask
 from pipeline.states import TaskState
-from pipeline.store import status
+from pipeline.store import status, tasks
 from pipeline.store.tasks import as_task_id
 from pipeline.task_queue import as_status, get_task_status
 
@@ -32,8 +33,13 @@ def list_tasks() -> ResponseReturnValue:
 
 @blueprint.get("/<task_id>/status/")
 def show_status(task_id: str) -> ResponseReturnValue:
-    """Show one task."""
-    return _known_status(task_id)
+    """Show one task; with ``?wait=25`` as soon as it has changed."""
+    wait = read_wait()
+    known = as_task_id(task_id)
+    row = ask(tasks.status, known) if known else None
+    if row is None:
+        raise TaskNotFound(task_id)
+    return answer_when_changed(row, lambda row: jsonify(as_status(row)), wait)
 
 
 @blueprint.post("/<task_id>/cancel/")
