@@ -6,28 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from api import errors, schema, transactions
-from api.blueprints import register_all
+from api import errors, schema, site
 from api.encoding import JsonProvider
+from api.extension import Pipeline
 from api.extensions import db
-from api.live import live
 from pipeline import get_broker
 from pipeline.db.dsn import Dsn
-from pipeline.store.audit import acting_from
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
 
+#: A database that is away is told about within three seconds.
+_DATABASE_SECONDS = 2
+
 
 class Application(Flask):
-    """Flask with our JSON, and our name in the audit trail."""
+    """Flask with our JSON."""
 
     json_provider_class = JsonProvider
-
-    def wsgi_app(self, *request: Any) -> Any:
-        """Answer a request; what it commands is noted as coming from here."""
-        with acting_from("api"):
-            return super().wsgi_app(*request)
 
 
 def create_app(settings: Settings | None = None, **config: Any) -> Application:
@@ -45,15 +41,15 @@ def create_app(settings: Settings | None = None, **config: Any) -> Application:
         SQLALCHEMY_ENGINE_OPTIONS={
             "pool_pre_ping": True,
             "pool_size": settings.http_threads,
-            "connect_args": {"connect_timeout": settings.connect_timeout_seconds},
+            "pool_timeout": _DATABASE_SECONDS,
+            "connect_args": {"connect_timeout": _DATABASE_SECONDS},
         },
     )
     app.config.update(config)
     app.url_map.strict_slashes = False
-    app.extensions["pipeline"] = settings
     db.init_app(app)
-    for part in (errors, schema, transactions):
-        part.init_app(app)
-    live.init_app(app, settings)
-    register_all(app)
+    errors.register(app)
+    Pipeline(app, db, url_prefix="", settings=settings)
+    app.before_request(schema.refuse_outdated)
+    site.register_all(app)
     return app

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Flask, current_app, request
+from flask import current_app, request
 
 from api.extensions import app_settings
 from pipeline import get_broker
 from pipeline.db import migrate
 
-#: These tell what is wrong themselves.
-_EXEMPT = frozenset({"health", "metrics"})
-
-
-def init_app(app: Flask) -> None:
-    """Look before requests, until the schema was found to be good."""
-    app.before_request(_refuse_outdated)
+#: These tell what is wrong themselves, or need no database.
+_EXEMPT = frozenset({"pipeline.health", "pipeline.metrics", "pipeline.document"})
+_WITHIN_SECONDS = 2
 
 
 def check() -> None:
@@ -24,10 +20,11 @@ def check() -> None:
         DatabaseUnavailable: It does not answer.
         SchemaOutdated: It is older; the message names the command that helps.
     """
-    migrate.check(get_broker().url, app_settings().schema_name)
+    migrate.check(get_broker().url, app_settings().schema_name, within=_WITHIN_SECONDS)
 
 
-def _refuse_outdated() -> None:
+def refuse_outdated() -> None:
+    """Look before requests, until the schema was found to be good."""
     if (
         request.endpoint is None
         or request.blueprint in _EXEMPT

@@ -1,5 +1,7 @@
 """What is sent in a request belongs to the request's transaction: ``actor.send()`` in a view joins ``db.session``.
 
+``db`` is the one that our extension was given; in an application without one each send is a transaction of its own.
+
 - ``db.session.commit()`` makes the view's rows and its tasks exist, together. The view does that.
 - A request that fails, or whose session is rolled back, leaves no task.
 - A view that sends, ends well and has not committed would lose its task without a word. So its answer is not sent:
@@ -14,7 +16,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app, has_request_context, request
 
-from api.extensions import db
+from api.extensions import attached
 from pipeline import EnqueueNotCommitted, get_broker
 from pipeline.integrations.sqlalchemy import forget_sends, has_waiting_sends
 from pipeline.logger import get_logger
@@ -38,8 +40,7 @@ def _join_sends() -> None:
 
 def _session_of_request() -> Any:
     """Find the session that a send belongs to; none outside requests, and in those of somebody else's application."""
-    is_ours = has_request_context() and "pipeline" in current_app.extensions
-    return db.session if is_ours else None
+    return _session() if has_request_context() and "pipeline" in current_app.extensions else None
 
 
 def _settle(response: Response) -> Response:
@@ -51,7 +52,7 @@ def _settle(response: Response) -> Response:
             raise EnqueueNotCommitted(
                 f"{request.method} {request.path} sent tasks and did not commit db.session; they were not enqueued"
             )
-        db.session.commit()
+        _session().commit()
     return response
 
 
@@ -63,8 +64,16 @@ def _forget(error: BaseException | None) -> None:
 
 
 def _has_waiting_sends() -> bool:
-    return db.session.registry.has() and has_waiting_sends(db.session())
+    session = _session()
+    return session is not None and session.registry.has() and has_waiting_sends(session())
 
 
 def _forget_sends() -> int:
-    return forget_sends(db.session()) if db.session.registry.has() else 0
+    session = _session()
+    return forget_sends(session()) if session is not None and session.registry.has() else 0
+
+
+def _session() -> Any:
+    """Give the application's scoped session; None if it has none."""
+    database = attached().db
+    return None if database is None else database.session

@@ -5,6 +5,7 @@
     PipelineError
     ├── ConfigurationError          a setting, an address or a file of ours is wrong
     ├── DatabaseUnavailable         also a dramatiq.errors.ConnectionError
+    ├── QueryTimedOut               an answer would take longer than is allowed
     ├── EmbeddedServerError         the PostgreSQL we wanted to start
     ├── SchemaOutdated              "run: pipeline migrate"
     ├── MigrationChanged            an applied file was edited
@@ -72,6 +73,14 @@ class DatabaseUnavailable(PipelineError, dramatiq_errors.ConnectionError):
         self.reason = reason
         told = f"PostgreSQL does not answer at {endpoint}" if endpoint else "PostgreSQL does not answer"
         super().__init__(f"{told}: {reason}" if reason else told)
+
+
+class QueryTimedOut(PipelineError):
+    """The answer would take too long to find; ask for less."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        super().__init__(f"The answer was not found within {seconds:g} s; ask for less" if seconds else None)
 
 
 class EmbeddedServerError(PipelineError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 import dramatiq
 import psycopg2
+import psycopg2.errors
 
 from pipeline.broker.actor import Actor
 from pipeline.broker.broker import PostgresBroker
@@ -17,13 +19,17 @@ from pipeline.broker.enlist import raw_connection
 from pipeline.broker.sender import translated
 from pipeline.db.dsn import Dsn
 from pipeline.db.pool import DISCONNECTED
-from pipeline.errors import ConfigurationError, DatabaseUnavailable
+from pipeline.errors import ConfigurationError, DatabaseUnavailable, QueryTimedOut
+from pipeline.store import metrics
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: A connection that the server has closed is noticed at once.
+_AT_ONCE_SECONDS = 0.5
 
 
 @cache
@@ -117,7 +123,7 @@ def ask(statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *a
         try:
             return _ask_once(statement, *args, **kwargs)
         except DISCONNECTED as error:
-            raise DatabaseUnavailable(Dsn.parse(our_broker().url).endpoint, str(error).strip()) from error
+            raise _unavailable(error) from error
 
 
 def _ask_once(
@@ -129,6 +135,58 @@ def _ask_once(
             return statement(broker.sql, cursor, *args, **kwargs)
         except psycopg2.ProgrammingError as error:
             raise translated(error) from error
+
+
+def ask_within(
+    seconds: float,
+    statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """Run a function of the store that only reads, whose statements may take so long each, in one transaction.
+
+    A server that does not answer at all is noticed soon after that time, and when connecting after two seconds.
+
+    Raises:
+        QueryTimedOut: A statement took longer.
+        DatabaseUnavailable: PostgreSQL does not answer.
+        SchemaOutdated: The database lacks what the statement names.
+    """
+    began = time.monotonic()
+    try:
+        return _ask_within_once(seconds, statement, *args, **kwargs)
+    except DISCONNECTED as error:
+        # The server was restarted since the connection was last used, which shows at once, or it is away.
+        if time.monotonic() - began > _AT_ONCE_SECONDS:
+            raise _unavailable(error) from error
+    try:
+        return _ask_within_once(seconds, statement, *args, **kwargs)
+    except DISCONNECTED as error:
+        raise _unavailable(error) from error
+
+
+def _ask_within_once(
+    seconds: float,
+    statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    broker = our_broker()
+    with broker.readings.connection(within=seconds + _AT_ONCE_SECONDS) as connection:
+        try:
+            with connection, connection.cursor() as cursor:
+                metrics.limit_time(broker.sql, cursor, seconds)
+                return statement(broker.sql, cursor, *args, **kwargs)
+        except psycopg2.errors.QueryCanceled as error:
+            raise QueryTimedOut(seconds) from error
+        except psycopg2.ProgrammingError as error:
+            raise translated(error) from error
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(Dsn.parse(our_broker().url).endpoint, str(error).strip())
 
 
 def use_database(url: str) -> None:

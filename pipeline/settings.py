@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     #: How many clients may watch at the same time through one process: server-sent events and ``?wait=``. Each of them
     #: holds one of its threads. Absent: half of them. 0: none.
     http_streams: int | None = Field(default=None, ge=0)
+    #: How long a statement may take that answers a request. The client is told when it is too long.
+    http_statement_seconds: float = Field(default=2.0, gt=0, le=60)
     #: The largest file that is accepted.
     upload_limit_bytes: int = Field(default=104_857_600, ge=1)
     #: Where mail is handed over. Absent: ``pipeline up`` catches it in files.

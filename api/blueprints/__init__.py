@@ -1,14 +1,18 @@
-"""The endpoints, one file per noun. A new file is found by being there: it holds a Blueprint called ``blueprint``."""
+"""The endpoints of the task queue, one file per noun: ``v1`` holds the REST API, this folder what stands beside it.
+
+A new file is found by being there: it holds a Blueprint called ``blueprint``. How to add an endpoint is told in
+``api.endpoints``.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
+from flask import Blueprint
 
-from flask import Flask
+from api.discovery import blueprints_of
 
 
-def register_all(app: Flask) -> None:
-    """Register the blueprint of every module here."""
-    for module in iter_modules(__path__):
-        app.register_blueprint(import_module(f"{__name__}.{module.name}").blueprint)
+def register_all(part: Blueprint) -> None:
+    """Put the blueprint of every module here, and of the REST API, into a part of an application."""
+    for package in (__name__, f"{__name__}.v1"):
+        for blueprint in blueprints_of(package):
+            part.register_blueprint(blueprint)

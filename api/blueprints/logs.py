@@ -6,15 +6,16 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, abort, request
-from flask.typing import ResponseReturnValue
+from flask import Response, abort, request
 
+from api.answers import answer_json
+from api.endpoints import Routes
+from api.reading import read
 from pipeline import TaskNotFound
-from pipeline.runtime import ask
 from pipeline.store import task_logs, tasks
 from pipeline.store.task_logs import BEGINNING, LEVELS, Place
 
-blueprint = Blueprint("logs", __name__, url_prefix="/api/tasks")
+blueprint = Routes("logs", __name__, url_prefix="/api/tasks")
 
 _LIMIT = 200
 _LONGEST = 1000
@@ -23,7 +24,7 @@ _NUMBER = r"[0-9]{1,9}"
 
 
 @blueprint.get("/<task_id>/logs/")
-def list_logs(task_id: str) -> ResponseReturnValue:
+def list_logs(task_id: str) -> Response:
     """List what a task logged, in order; ``next_after`` leads on, also to what it will log later."""
     known = tasks.as_task_id(task_id)
     which: dict[str, Any] = {
@@ -32,11 +33,11 @@ def list_logs(task_id: str) -> ResponseReturnValue:
         "after": _after(),
         "limit": _wanted_limit(),
     }
-    if known is None or ask(tasks.status, known) is None:
+    if known is None or read(tasks.status, known) is None:
         raise TaskNotFound(task_id)
-    lines = ask(task_logs.read, known, **which)
+    lines = read(task_logs.read, known, **which)
     last = lines[-1].place if lines else which["after"]
-    return {"lines": [asdict(line) for line in lines], "next_after": f"{last.run}.{last.line}"}
+    return answer_json({"lines": [asdict(line) for line in lines], "next_after": f"{last.run}.{last.line}"})
 
 
 def _wanted_run() -> int | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
-from flask.typing import ResponseReturnValue
+from flask import Response
 
+from api.endpoints import Routes
 from pipeline import get_broker
 from pipeline.integrations import prometheus
 from pipeline.integrations.exposition import CONTENT_TYPE
 
-blueprint = Blueprint("metrics", __name__)
+blueprint = Routes("metrics", __name__)
 
 
 @blueprint.get("/metrics")
-def show() -> ResponseReturnValue:
+def show() -> Response:
     """Tell how many tasks wait and run, how runs ended and how the database fares; 503 if it is away."""
     broker = get_broker()
-    return prometheus.scrape(broker.pool, broker.url, broker.sql), {"Content-Type": CONTENT_TYPE}
+    return Response(prometheus.scrape(broker.pool, broker.url, broker.sql), content_type=CONTENT_TYPE)

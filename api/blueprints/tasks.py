@@ -1,4 +1,4 @@
-"""Tasks."""
+"""Tasks, as code written before this task queue asked for them. What is new has its place in the REST API (``v1``)."""
 
 from __future__ import annotations
 
@@ -6,54 +6,65 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, abort, jsonify, request
-from flask.typing import ResponseReturnValue
+from flask import Response, abort, request
 
-from api.live.waiting import answer_when_changed, read_wait
+from api.answers import answer_json
+from api.endpoints import Routes
+from api.live.waiting import LONGEST_WAIT_SECONDS, answer_when_changed
 from api.pagination import read_cursor, read_limit
+from api.reading import read
 from pipeline import TaskNotFound, cancel
-from pipeline.runtime import ask
 from pipeline.states import TaskState
 from pipeline.store import status, tasks
-from pipeline.store.tasks import as_task_id
-from pipeline.task_queue import as_status, get_task_status
+from pipeline.store.tasks import TaskRow, as_task_id
+from pipeline.task_queue import as_status
 
-blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+blueprint = Routes("tasks", __name__, url_prefix="/api/tasks")
 
 
 @blueprint.get("/")
-def list_tasks() -> ResponseReturnValue:
+def list_tasks() -> Response:
     """List tasks, newest first: those that wait or run, or those in the states that were asked for."""
     limit = read_limit()
-    rows = ask(status.find, _filters(), before=read_cursor(), limit=limit + 1)
+    rows = read(status.find, _filters(), before=read_cursor(), limit=limit + 1)
     page = rows[:limit]
     next_cursor = page[-1].task_id if len(rows) > limit else None
-    return {"tasks": [as_status(row) for row in page], "next_cursor": next_cursor}
+    return answer_json({"tasks": [as_status(row) for row in page], "next_cursor": next_cursor})
 
 
 @blueprint.get("/<task_id>/status/")
-def show_status(task_id: str) -> ResponseReturnValue:
+def show_status(task_id: str) -> Response:
     """Show one task; with ``?wait=25`` as soon as it has changed."""
-    wait = read_wait()
-    known = as_task_id(task_id)
-    row = ask(tasks.status, known) if known else None
-    if row is None:
-        raise TaskNotFound(task_id)
-    return answer_when_changed(row, lambda row: jsonify(as_status(row)), wait)
+    return answer_when_changed(
+        lambda: _known(task_id),
+        lambda row: answer_json(as_status(row)),
+        wait_seconds=_wanted_wait(),
+        since=request.args.get("since"),
+    )
 
 
 @blueprint.post("/<task_id>/cancel/")
-def cancel_task(task_id: str) -> ResponseReturnValue:
+def cancel_task(task_id: str) -> Response:
     """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
     state = cancel(task_id, who="api", reason=_reason(), force=_force())
-    return _known_status(task_id), HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
+    code = HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
+    return answer_json(as_status(_known(task_id)), code)
 
 
-def _known_status(task_id: str) -> dict[str, Any]:
-    found = get_task_status(task_id)
+def _known(task_id: str) -> TaskRow:
+    known = as_task_id(task_id)
+    found = read(tasks.status, known) if known else None
     if found is None:
         raise TaskNotFound(task_id)
     return found
+
+
+def _wanted_wait() -> int:
+    """Read for how many seconds the answer may be waited for."""
+    text = request.args.get("wait", "0")
+    if not text.isascii() or not text.isdigit() or int(text) > LONGEST_WAIT_SECONDS:
+        abort(400, f"wait is a number of seconds from 0 to {LONGEST_WAIT_SECONDS}")
+    return int(text)
 
 
 def _filters() -> status.Filters:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from api.encoding import JsonProvider
+from api.encoding import encode
 
 MEDIA_TYPE = "text/event-stream"
 #: A comment, which clients skip: it keeps proxies from hanging up, and shows whether anybody is there.
 HEARTBEAT = b": still here\n\n"
 #: So much is written at a time, which finds room wherever a socket takes anything at all.
 _PIECE_BYTES = 4096
-
-
-def encode(value: Any) -> bytes:
-    """Write a value as JSON, in one line."""
-    text = json.dumps(value, default=JsonProvider.default, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
 
 
 def frame(event: str, data: Any, event_id: str | None = None) -> bytes:

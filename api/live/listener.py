@@ -208,14 +208,14 @@ def _tell_watchers(watchers: Sequence[Watcher], snapshots: Iterable[Snapshot]) -
                 watcher.put(_event(snapshot))
                 has_changed = True
     for watcher in (watcher for gone in waiting.values() for watcher in gone):
-        watcher.put(Event(_end("gone"), is_last=True))
+        watcher.put(Event(_end("gone"), is_state=True, is_last=True))
     return has_changed
 
 
 def _event(snapshot: Snapshot) -> Event:
     """Tell a task's state, and that it is the last one if nothing more happens by itself."""
     end = _end(snapshot.row.state.value) if snapshot.is_final else b""
-    return Event(snapshot.frame + end, snapshot.row, is_last=snapshot.is_final)
+    return Event(snapshot.frame + end, is_state=True, is_last=snapshot.is_final)
 
 
 def _end(state: str) -> bytes:

@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app
 from werkzeug.exceptions import ServiceUnavailable
 
 from api.live.listener import Listener
 from api.live.subscription import Subscription
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from pipeline.settings import Settings
 
 #: When to ask again while too many watch; until then clients may look now and then.
@@ -79,27 +76,14 @@ class Live:
         self._listener.close()
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Let clients of an application watch. Starts nothing."""
-    app.extensions["pipeline.live"] = Live(settings)
-
-
-def current_live() -> Live:
-    """Return the live views of the application that serves this request."""
-    live: Live = current_app.extensions["pipeline.live"]
-    return live
-
-
-def close_when_stopped(app: Flask) -> None:
+def close_when_stopped(live: Live) -> None:
     """End the streams as soon as the process is asked to stop: a server waits for requests that are under way.
 
     Does nothing outside of the main thread, in which alone signals can be caught.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    live: Live = app.extensions["pipeline.live"]
-    for number in _STOPS:
-        _precede(number, live)
+    if threading.current_thread() is threading.main_thread():
+        for number in _STOPS:
+            _precede(number, live)
 
 
 def _precede(number: signal.Signals, live: Live) -> None:

@@ -110,7 +110,7 @@ class Overview:
         follower.put(Event(frame("snapshot", {"at": self._looks[-1].at, **self._summary}, self._id)))
 
     def _changed(self, summary: Mapping[str, Any], tasks: Collection[Snapshot], changes: Changes) -> Event:
-        shown = [snapshot.data for snapshot in list(tasks)[:_TASKS]]
+        shown = [snapshot.listed for snapshot in list(tasks)[:_TASKS]]
         more = not changes.are_all or len(changes.ids) > _TASKS or len(tasks) > _TASKS
         data = {"at": self._looks[-1].at, **summary, "tasks": shown, "more": more}
         return Event(frame("changed", data, self._id))

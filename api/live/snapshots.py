@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-from api.live.frames import encode, frame
+from api.encoding import encode
+from api.live.frames import frame
+from api.shapes.tasks import LARGE, LARGE_OF_ONE, Task
 from pipeline.store.tasks import TaskRow
 
-#: Not told: what people put into a task and got out of it may be large, and is not for everybody who may watch; whoever
-#: may see it asks for the task. And what is our own.
-_UNTOLD = frozenset({"args", "kwargs", "result", "id"})
-_TOLD = tuple(each.name for each in fields(TaskRow) if each.name not in _UNTOLD)
+#: Arguments and results are not told: they may be large, and are not for everybody who may watch.
+_TOLD = tuple(name for name in Task.model_fields if name not in LARGE_OF_ONE)
+_LISTED = tuple(name for name in _TOLD if name not in LARGE)
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,13 @@ class Snapshot:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What is told."""
+        """What is told of it in its own stream: what there is to see of one task."""
         return {name: getattr(self.row, name) for name in _TOLD}
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        """What is told of it among others: what there is to see in lists."""
+        return {name: getattr(self.row, name) for name in _LISTED}
 
     @cached_property
     def version(self) -> str:

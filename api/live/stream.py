@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any, TypeVar
 
 from flask import Response, request
 
+from api import problems
+from api.extensions import attached
 from api.live.client import Client
 from api.live.frames import HEARTBEAT, MEDIA_TYPE, opening, pieces
-from api.live.live import Live, current_live
+from api.live.live import Live
 from api.live.subscription import Subscription
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 #: How often something is written while nothing happens.
 _HEARTBEAT_SECONDS = 12.0
@@ -31,6 +36,12 @@ _HEADERS = {
 }
 
 
+def streams(view: View) -> View:
+    """Say that a view answers with a stream. Stands right above the function."""
+    view.media_types = (MEDIA_TYPE, problems.MEDIA_TYPE)  # type: ignore[attr-defined]
+    return view
+
+
 def stream(subscription: Subscription) -> Response:
     """Answer with what a client is told, as it happens.
 
@@ -39,7 +50,7 @@ def stream(subscription: Subscription) -> Response:
     Raises:
         TooManyStreams: As many watch as may.
     """
-    live = current_live()
+    live = attached().live
     client = Client(request.environ)
     live.join(subscription)
     response = Response(_Stream(live, subscription, client).frames(), mimetype=MEDIA_TYPE, headers=_HEADERS)

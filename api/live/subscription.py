@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from api.live.changes import Position
-from pipeline.store.tasks import TaskRow
 
 #: So many events wait for a client. One that is further behind is better off with a new snapshot.
 _MOST_WAITING = 16
@@ -18,8 +17,8 @@ class Event:
     """Something to tell."""
 
     frame: bytes
-    #: The task it is about, where it is about one.
-    row: TaskRow | None = None
+    #: It tells the state of a task.
+    is_state: bool = False
     #: Nothing follows.
     is_last: bool = False
 

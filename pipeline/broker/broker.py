@@ -129,6 +129,11 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
         return Pool(lambda: self.url, maxconn=256)
 
     @cached_property
+    def readings(self) -> Pool:
+        """Connections for whoever waits for an answer now, and would rather hear soon that there is none."""
+        return Pool(lambda: self.url, maxconn=self.settings.http_threads, timeout_seconds=2)
+
+    @cached_property
     def notifier(self) -> Notifier:
         """Wakes idle workers."""
         return Notifier(self.pool, self.schema)
@@ -368,7 +373,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
 
     def close(self) -> None:
         """Close the idle connections."""
-        for pool in (self.pool, self.transactions):
+        for pool in (self.pool, self.transactions, self.readings):
             pool.closeall()
 
 

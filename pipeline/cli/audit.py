@@ -21,14 +21,14 @@ def audit(task_id: str | None, who: str | None, since: datetime | None, limit: i
     from pipeline.cli.environment import use_running_database
     from pipeline.errors import TaskNotFound
     from pipeline.runtime import ask
-    from pipeline.store.audit import newest
+    from pipeline.store.audit import AuditFilters, newest
     from pipeline.store.tasks import as_task_id
 
     known = None if task_id is None else as_task_id(task_id)
     if known is None and task_id is not None:
         raise TaskNotFound(task_id)
     use_running_database()
-    rows = ask(newest, task_id=known, who=who, since=since, limit=limit)
+    rows = ask(newest, AuditFilters(task_id=known, who=who, since=since), limit=limit)
     if as_json:
         tables.show_json(rows)
     else:

@@ -86,7 +86,7 @@ def show_task(task_id: str, *, as_json: bool) -> None:
     row = _known(task_id)
     attempts, events = ask(store.attempts, row.task_id), ask(timeline, row.task_id)
     if as_json:
-        commands = ask(audit.newest, task_id=row.task_id, limit=1000)[::-1]
+        commands = ask(audit.newest, audit.AuditFilters(task_id=row.task_id), limit=1000)[::-1]
         described = {**_described(row), "args": row.args, "runs": attempts, "audit": commands, "timeline": events}
         tables.show_json(described)
         return

@@ -146,19 +146,19 @@ def migrate(url: str, schema: str = "pipeline", *, root: Traversable = ROOT) -> 
         return _Run(connection, statements, schema, root).apply(found)
 
 
-def status(url: str, schema: str = "pipeline", *, root: Traversable = ROOT) -> SchemaStatus:
-    """Compare a database to this code, changing nothing."""
-    with closing(_connect(url)) as connection:
+def status(url: str, schema: str = "pipeline", *, root: Traversable = ROOT, within: int = 5) -> SchemaStatus:
+    """Compare a database to this code, changing nothing. It must answer ``within`` seconds."""
+    with closing(_connect(url, within)) as connection:
         return _compare(connection, load(schema), root)
 
 
-def check(url: str, schema: str = "pipeline", *, root: Traversable = ROOT) -> None:
+def check(url: str, schema: str = "pipeline", *, root: Traversable = ROOT, within: int = 5) -> None:
     """Return if this code can work on that schema. A newer one is fine: that is what the phase "expand" is for.
 
     Raises:
         SchemaOutdated: Something this code needs is missing.
     """
-    missing = status(url, schema, root=root).missing
+    missing = status(url, schema, root=root, within=within).missing
     if missing:
         raise SchemaOutdated(schema, missing)
 
@@ -298,8 +298,8 @@ class _Run:
 # --- the connection ---------------------------------------------------------------------------------------------------
 
 
-def _connect(url: str) -> Connection:
-    connection = connect(url, application_name="pipeline migrate")
+def _connect(url: str, within: int = 5) -> Connection:
+    connection = connect(url, within=within, application_name="pipeline migrate")
     connection.autocommit = True
     return connection
 

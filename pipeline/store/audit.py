@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -60,15 +60,30 @@ class AuditRow:
     audit_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """Which commands are meant: those that match all of what is given."""
+
+    task_id: str | None = None
+    who: str | None = None
+    action: str | None = None
+    source: str | None = None
+    queue: str | None = None
+    gate: str | None = None
+    worker_id: int | None = None
+    #: From then on, and before then.
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 def newest(
     sql: Mapping[str, str],
     cursor: Cursor,
+    filters: AuditFilters | None = None,
     *,
-    task_id: str | None = None,
-    who: str | None = None,
-    since: datetime | None = None,
+    before: int | None = None,
     limit: int = 50,
 ) -> list[AuditRow]:
-    """List commands, newest first: those on one task, by one person, since some time."""
-    cursor.execute(sql["newest_audit"], {"task_id": task_id, "who": who, "since": since, "limit": limit})
+    """List commands, newest first: those that match, and were given before the one of that number."""
+    cursor.execute(sql["newest_audit"], asdict(filters or AuditFilters()) | {"before": before, "limit": limit})
     return [AuditRow(*row) for row in cursor.fetchall()]

@@ -56,9 +56,16 @@ def limit(sql: Mapping[str, str], cursor: Cursor, gate: str, most: int | None, *
     return bool(_value(cursor))
 
 
-def gates(sql: Mapping[str, str], cursor: Cursor) -> list[GateRow]:
-    """List what holds tasks back now."""
-    cursor.execute(sql["gates"])
+def gates(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    *,
+    gate: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+) -> list[GateRow]:
+    """List what holds tasks back now, by its names: all of it, what comes after a gate, or one of them."""
+    cursor.execute(sql["gates"], {"gate": gate, "after": after, "limit": limit})
     return [GateRow(*row) for row in cursor.fetchall()]
 
 

@@ -80,6 +80,6 @@ def queues(sql: Mapping[str, str], cursor: Cursor, *, most: int) -> list[LiveQue
 
 
 def tasks(sql: Mapping[str, str], cursor: Cursor, ids: Collection[int]) -> list[TaskRow]:
-    """Read tasks by their internal ids, the newest first; those that are gone by now are left out."""
+    """Read tasks by their internal ids, without arguments and results; those that are gone by now are left out."""
     cursor.execute(sql["live_tasks"], {"ids": list(ids)})
     return as_tasks(cursor)

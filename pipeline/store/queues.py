@@ -3,12 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.store.audit import By
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """The settings of one queue, and what waits and runs in it."""
+
+    queue: str
+    is_paused: bool
+    queued: int
+    scheduled: int
+    running: int
+    #: How many of the queued ones a worker has taken.
+    reserved: int
+    oldest_due: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    #: When a pause ends by itself.
+    resume_at: datetime | None
+    #: How many of its tasks may run at a time; None for any number.
+    max_running: int | None
+    #: How much more often it comes first than others of its priority.
+    weight: float
+    #: How many of the queued ones wait at a gate.
+    parked: int
+    #: Or there are more: they were counted up to a limit.
+    is_exact: bool
+
+
+def depths(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    *,
+    queue: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+    most: int | None = None,
+) -> list[QueueDepth]:
+    """List queues by their names, those after one, or one of them; count up to ``most`` in each lane and state."""
+    chosen = {"queue": queue, "after": after, "limit": limit, "most": most}
+    cursor.execute(sql["list_queues"], chosen)
+    return [QueueDepth(*row) for row in cursor.fetchall()]
 
 
 def pause(sql: Mapping[str, str], cursor: Cursor, queue: str, *, by: By, resume_after_ms: int | None) -> bool:

@@ -61,6 +61,8 @@ class AttemptRow:
     error_type: str | None
     error_message: str | None
     traceback: str | None
+    #: Why it ended without success, see ``attempt_history``.
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,11 @@ def _held(statement: str, cursor: Cursor, limit: int) -> list[HeldTask]:
     return [HeldTask(*row) for row in cursor.fetchall()]
 
 
-def attempts(sql: Mapping[str, str], cursor: Cursor, task_id: str) -> list[AttemptRow]:
-    """List how the runs of a task ended."""
-    cursor.execute(sql["task_attempts"], {"task_id": task_id})
+def attempts(
+    sql: Mapping[str, str], cursor: Cursor, task_id: str, *, after: int = 0, limit: int | None = None
+) -> list[AttemptRow]:
+    """List how the runs of a task ended, in their order: those after a run."""
+    cursor.execute(sql["task_attempts"], {"task_id": task_id, "after": after, "limit": limit})
     return [AttemptRow(run, attempt, Outcome[word.upper()], *rest) for run, attempt, word, *rest in cursor.fetchall()]
 
 
@@ -170,6 +174,32 @@ def queues(sql: Mapping[str, str], cursor: Cursor) -> list[QueueRow]:
 def workers(sql: Mapping[str, str], cursor: Cursor) -> list[WorkerRow]:
     """List the workers that are alive, then those that ended within the last hour."""
     cursor.execute(sql["workers"])
+    return _workers(cursor)
+
+
+def list_workers(
+    sql: Mapping[str, str],
+    cursor: Cursor,
+    *,
+    states: Collection[str] | None = None,
+    host: str | None = None,
+    before: int | None = None,
+    limit: int | None = None,
+) -> list[WorkerRow]:
+    """List workers, the newest first: in some states, of a host, registered before one."""
+    chosen = {"states": None if states is None else list(states), "host": host, "worker_id": None}
+    cursor.execute(sql["list_workers"], chosen | {"before": before, "limit": limit})
+    return _workers(cursor)
+
+
+def worker(sql: Mapping[str, str], cursor: Cursor, worker_id: int) -> WorkerRow | None:
+    """Read one worker; None if there is none, or none any more."""
+    anywhere = {"states": None, "host": None, "before": None, "limit": 1}
+    cursor.execute(sql["list_workers"], anywhere | {"worker_id": worker_id})
+    return next(iter(_workers(cursor)), None)
+
+
+def _workers(cursor: Cursor) -> list[WorkerRow]:
     return [WorkerRow(*(*columns, json.loads(tasks))) for *columns, tasks in cursor.fetchall()]
 
 

@@ -314,7 +314,12 @@ def as_tasks(cursor: Cursor) -> list[TaskRow]:
     """Make tasks of all rows of the view that a cursor holds."""
     names = [column.name for column in cursor.description or ()]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return [TaskRow(**row | {"state": TaskState(row["state"])}) for row in rows]
+    return [task_of(row) for row in rows]
+
+
+def task_of(row: Mapping[str, Any]) -> TaskRow:
+    """Make a task of the columns of the view."""
+    return TaskRow(**{**row, "state": TaskState(row["state"])})
 
 
 def open_checkpoint(sql: Mapping[str, str], cursor: Cursor, task_id: int, run: int) -> str | None:

@@ -18,6 +18,8 @@ SELECT :"schema".resume_gate_v1(%(gate)s, %(who)s, %(reason)s, %(source)s)
 SELECT :"schema".limit_gate_v1(%(gate)s, %(most)s, %(who)s, %(reason)s, %(source)s)
 
 -- name: gates
--- What holds tasks back now.
+-- What holds tasks back now: all of it, what comes after a gate, or one of them.
 SELECT gate, paused, max_running, running, waiting, paused_by, pause_reason, resume_at
-  FROM :"schema".gate_status ORDER BY gate
+  FROM :"schema".gate_status
+ WHERE (%(gate)s::text IS NULL OR gate = %(gate)s) AND (%(after)s::text IS NULL OR gate > %(after)s)
+ ORDER BY gate LIMIT %(limit)s

@@ -12,5 +12,5 @@ SELECT queue, paused, queued, scheduled, parked, running, is_capped, oldest_due,
   FROM :"schema".live_queues_v1(%(most)s)
 
 -- name: live_tasks
--- These tasks as people see them, by their internal ids.
-SELECT s.* FROM :"schema".tasks_v1(%(ids)s::bigint[]) s
+-- These tasks as people see them, by their internal ids, without arguments and results.
+SELECT s.* FROM :"schema".list_tasks_v1(%(ids)s::bigint[], '{error}') s

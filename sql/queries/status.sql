@@ -69,10 +69,10 @@ SELECT r.worker_id, NULL, t.message_id::text, t.actor, l.queue, l.priority::int,
  ORDER BY r.claim_id, r.place
 
 -- name: task_attempts
--- How the runs of one task ended, in their order.
+-- How the runs of one task ended, in their order: those after a run.
 SELECT run, attempt, outcome, worker_id, host, pid, started_at, finished_at, next_eta, wait_seconds, run_seconds,
-       error_type, error_message, traceback
-  FROM :"schema".attempt_history WHERE task_id = %(task_id)s::uuid ORDER BY run
+       error_type, error_message, traceback, reason
+  FROM :"schema".attempt_history WHERE id = :"schema".find_task_v1(%(task_id)s) AND run > %(after)s ORDER BY run LIMIT %(limit)s
 
 -- name: queues
 -- What waits and runs in each queue now.
@@ -86,6 +86,15 @@ SELECT worker_id, state, host, pid, threads, queues, started_at, beat_at, ended_
   FROM :"schema".worker_status
  WHERE state = 'alive' OR ended_at > clock_timestamp() - interval '1 hour'
  ORDER BY state <> 'alive', worker_id DESC
+
+-- name: list_workers
+-- Workers in one of some states, the newest first: those that were registered before one, or one of them.
+SELECT worker_id, state, host, pid, threads, queues, started_at, beat_at, ended_at, running, claimed,
+       crashes, drain_at, drained_by, drain_reason, tasks::text
+  FROM :"schema".worker_status
+ WHERE (%(states)s::text[] IS NULL OR state = ANY (%(states)s)) AND (%(host)s::text IS NULL OR host = %(host)s)
+   AND (%(before)s::bigint IS NULL OR worker_id < %(before)s) AND (%(worker_id)s::bigint IS NULL OR worker_id = %(worker_id)s)
+ ORDER BY worker_id DESC LIMIT %(limit)s
 
 -- name: count_ready_workers
 -- How many workers (of one host, if it is named) are alive and were heard of within the last seconds. One whose

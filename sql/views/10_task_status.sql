@@ -84,3 +84,18 @@ AS $$
 BEGIN
     RETURN QUERY SELECT s.* FROM task_status s WHERE s.id = ANY (p_ids) ORDER BY s.id DESC;
 END $$;
+
+-- The same, without what may be large: arguments, results and errors are NULL, but for those that `p_with` names.
+CREATE FUNCTION list_tasks_v1(p_ids bigint[], p_with text[]) RETURNS SETOF task_status
+LANGUAGE plpgsql STABLE SET search_path = :"schema", pg_temp
+SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+BEGIN
+    RETURN QUERY SELECT s.task_id, s.actor, s.queue, s.state, s.attempt, s.progress, s.note, s.step, s.done, s.total, s.progress_at,
+                        s.expected_at, CASE WHEN 'result' = ANY (p_with) THEN s.result END, CASE WHEN 'error' = ANY (p_with) THEN s.error END,
+                        s.created_at, s.eta, s.started_at, s.finished_at, s.worker_id, s.thread, s.last_seen_at, s.priority, s.tags,
+                        s.entity, s.tenant, s.correlation_id, s.parent_id, CASE WHEN 'args' = ANY (p_with) THEN s.args END,
+                        CASE WHEN 'kwargs' = ANY (p_with) THEN s.kwargs END, s.id, s.waits_for
+                   FROM task_status s WHERE s.id = ANY (p_ids) ORDER BY s.id DESC;
+END $$;

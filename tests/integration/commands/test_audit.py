@@ -180,9 +180,9 @@ def test_entries_are_found_by_task_by_person_and_by_time(greet: Any, rows: Rows)
     (before,) = rows("SELECT now()")[0]
     pipeline.retry_now(two, who="ada")
 
-    assert [each.action for each in ask(audit.newest, task_id=two)] == ["retry", "cancel"]
-    assert [each.task_id for each in ask(audit.newest, who="ada")] == [two, one]
-    assert [each.action for each in ask(audit.newest, since=before)] == ["retry"]
+    assert [each.action for each in ask(audit.newest, audit.AuditFilters(task_id=two))] == ["retry", "cancel"]
+    assert [each.task_id for each in ask(audit.newest, audit.AuditFilters(who="ada"))] == [two, one]
+    assert [each.action for each in ask(audit.newest, audit.AuditFilters(since=before))] == ["retry"]
     assert len(ask(audit.newest, limit=2)) == 2
 
 

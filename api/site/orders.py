@@ -27,7 +27,7 @@ def import_file() -> ResponseReturnValue:
     sent = import_orders.send_with_options(args=(dataset_id,), correlation_id=f"dataset:{dataset_id}")
     task_id = sent.message_id
     db.session.commit()
-    status_url = url_for("tasks.show_status", task_id=task_id)
+    status_url = url_for("pipeline.tasks.show_status", task_id=task_id)
     return {"task_id": task_id, "dataset_id": dataset_id, "status_url": status_url}, 202, {"Location": status_url}
 
 
