@@ -28,8 +28,8 @@ class Waiting(Selection):
 
     wait: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS), DIGITS] = Field(
         default=0,
-        description="Answer as soon as the answer is not the one whose `ETag` is in `If-None-Match` or `since` (without "
-        "them: not what it is now) or the task has ended; or after so many seconds.",
+        description="Answer as soon as the answer is not the one whose `ETag` is in `If-None-Match` or `since` "
+        "(without them: not what it is now) or the task has ended; or after so many seconds.",
     )
     since: Text | None = Field(
         default=None, description="An `ETag`, as in `If-None-Match`, but never answered with 304."
@@ -46,8 +46,8 @@ def told(what: str) -> dict[int, dict[str, Any]]:
 
 
 EVERYTHING = told(
-    "Server-sent events: `snapshot` (queues and workers as they are), `changed` (what has changed of that, and `tasks`, "
-    "and whether there are `more`), `resync` (look at everything anew; a snapshot follows) and `outage` (nobody knows "
+    "Server-sent events: `snapshot` (queues and workers as they are), `changed` (what has changed of that, and `tasks`,"
+    " and whether there are `more`), `resync` (look at everything anew; a snapshot follows) and `outage` (nobody knows "
     "what happens now; a resync follows)."
 )
 ONE_TASK = told(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import pipeline
+from api.extensions import attached_to
 from api.live import overview as overviews
 from api.live.changes import Position
 from api.live.live import Live
@@ -501,7 +502,7 @@ def test_a_wait_that_makes_no_sense_is_refused(client: Any, problem: Any, waitin
 
 
 def test_beyond_the_bound_nobody_may_wait(client: Any, problem: Any, app: Any, waiting_task: str) -> None:
-    live: Live = app.extensions["pipeline.live"]
+    live = attached_to(app).live
     live.most = 0
 
     for path in (f"/api/tasks/{waiting_task}/status/?wait=5", f"/api/v1/tasks/{waiting_task}/events", "/api/v1/events"):
