@@ -25,7 +25,7 @@ by being there)::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -89,7 +89,7 @@ class Endpoints(APIBlueprint):
 
         @wraps(func)
         def view(**given: str) -> Response:
-            _check_accept()
+            _check_accept(getattr(func, "media_types", _JSON))
             arguments: dict[str, BaseModel] = {}
             if path is not None:
                 arguments["path"] = read_path(path, given)
@@ -105,8 +105,8 @@ class Endpoints(APIBlueprint):
         return view
 
 
-def _check_accept() -> None:
-    """Refuse whoever wants no JSON."""
+def _check_accept(offered: Sequence[str]) -> None:
+    """Refuse whoever wants nothing of what there is: JSON, if a view says nothing else (its ``media_types``)."""
     accepted = request.accept_mimetypes
-    if accepted and accepted.best_match(_JSON) is None:
-        raise NotAcceptable(f"This is {' or '.join(_JSON)}")
+    if accepted and accepted.best_match(offered) is None:
+        raise NotAcceptable(f"This is {' or '.join(offered)}")

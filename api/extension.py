@@ -22,6 +22,7 @@ That gives the application
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from flask import Blueprint, Flask, Response, g, request
@@ -31,6 +32,7 @@ from werkzeug.routing import RoutingException
 from api import bodies, errors, schema, transactions
 from api.blueprints import register_all
 from api.endpoints import ROOT
+from api.live.live import Live
 from pipeline import get_broker
 from pipeline.cli import main
 from pipeline.settings import Settings
@@ -65,6 +67,11 @@ class Pipeline:
     def settings(self) -> Settings:
         """The settings of the process's broker, if no others were given."""
         return self._settings or get_broker().settings
+
+    @cached_property
+    def live(self) -> Live:
+        """Lets clients watch; starts nothing before one does."""
+        return Live(self.settings)
 
     def init_app(self, app: Flask) -> None:
         """Attach to an application. Opens no connection."""

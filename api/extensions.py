@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import current_app
+from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ db = SQLAlchemy()
 
 def attached() -> Pipeline:
     """Return our extension of this application."""
-    extension: Pipeline = current_app.extensions["pipeline"]
+    return attached_to(current_app)
+
+
+def attached_to(app: Flask) -> Pipeline:
+    """Return our extension of an application."""
+    extension: Pipeline = app.extensions["pipeline"]
     return extension
 
 

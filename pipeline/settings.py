@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     http_port: Port = 8000
     #: Requests that are served at the same time.
     http_threads: int = Field(default=16, ge=1)
+    #: How many clients may watch at the same time through one process: server-sent events and ``?wait=``. Each of them
+    #: holds one of its threads. Absent: half of them. 0: none.
+    http_streams: int | None = Field(default=None, ge=0)
     #: How long a statement may take that answers a request. The client is told when it is too long.
     http_statement_seconds: float = Field(default=2.0, gt=0, le=60)
     #: The largest file that is accepted.
@@ -132,6 +135,11 @@ class Settings(BaseSettings):
     def schedule_modules(self) -> tuple[str, ...]:
         """The names in ``schedules``."""
         return tuple(name.strip() for name in self.schedules.split(","))
+
+    @property
+    def most_streams(self) -> int:
+        """How many clients may watch at the same time through one web process."""
+        return self.http_threads // 2 if self.http_streams is None else self.http_streams
 
     @property
     def notice_seconds(self) -> float:

@@ -11,12 +11,13 @@ from flask import Response, abort, request
 from api.acting import who
 from api.answers import answer_json
 from api.endpoints import Routes
+from api.live.waiting import LONGEST_WAIT_SECONDS, answer_when_changed
 from api.pagination import read_cursor, read_limit
 from api.reading import read
 from pipeline import TaskNotFound, cancel
 from pipeline.states import TaskState
 from pipeline.store import status, tasks
-from pipeline.store.tasks import as_task_id
+from pipeline.store.tasks import TaskRow, as_task_id
 from pipeline.task_queue import as_status
 
 blueprint = Routes("tasks", __name__, url_prefix="/api/tasks")
@@ -34,8 +35,13 @@ def list_tasks() -> Response:
 
 @blueprint.get("/<task_id>/status/")
 def show_status(task_id: str) -> Response:
-    """Show one task."""
-    return answer_json(_known_status(task_id))
+    """Show one task; with ``?wait=25`` as soon as it has changed."""
+    return answer_when_changed(
+        lambda: _known(task_id),
+        lambda row: answer_json(as_status(row)),
+        wait_seconds=_wanted_wait(),
+        since=request.args.get("since"),
+    )
 
 
 @blueprint.post("/<task_id>/cancel/")
@@ -43,15 +49,23 @@ def cancel_task(task_id: str) -> Response:
     """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
     state = cancel(task_id, who=who(), reason=_reason(), force=_force())
     code = HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
-    return answer_json(_known_status(task_id), code)
+    return answer_json(as_status(_known(task_id)), code)
 
 
-def _known_status(task_id: str) -> dict[str, Any]:
+def _known(task_id: str) -> TaskRow:
     known = as_task_id(task_id)
     found = read(tasks.status, known) if known else None
     if found is None:
         raise TaskNotFound(task_id)
-    return as_status(found)
+    return found
+
+
+def _wanted_wait() -> int:
+    """Read for how many seconds the answer may be waited for."""
+    text = request.args.get("wait", "0")
+    if not text.isascii() or not text.isdigit() or int(text) > LONGEST_WAIT_SECONDS:
+        abort(400, f"wait is a number of seconds from 0 to {LONGEST_WAIT_SECONDS}")
+    return int(text)
 
 
 def _filters() -> status.Filters:

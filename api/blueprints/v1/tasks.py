@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from api import cursors
 from api.answers import answer_one, answer_page
 from api.endpoints import Endpoints
+from api.live.snapshots import Snapshot
+from api.live.stream import stream, streams
+from api.live.subscription import Watcher
+from api.live.waiting import answer_when_changed
 from api.problems import NOT_FOUND, UNCHANGED
 from api.reading import read
 from api.scopes import Scope, needs
 from api.shapes.lists import Listing
+from api.shapes.live import ENDED, ONE_TASK, Following, Waiting
 from api.shapes.tasks import (
     LARGE,
     LARGE_OF_ONE,
@@ -25,7 +30,6 @@ from api.shapes.tasks import (
     Line,
     LineListing,
     LinePage,
-    Selection,
     Task,
     TaskListing,
     TaskPage,
@@ -77,9 +81,27 @@ def _counted(query: TaskListing) -> dict[str, Any]:
 
 @blueprint.get("/<task_id>", responses={200: Task, 304: UNCHANGED, 404: NOT_FOUND})
 @needs(Scope.READ)
-def show_task(path: TaskPath, query: Selection) -> Response:
-    """Show one task."""
-    return answer_one(Task.model_validate(_known(path.task_id)), query.shown(LARGE_OF_ONE))
+def show_task(path: TaskPath, query: Waiting) -> Response:
+    """Show one task, now or as soon as it has changed."""
+    shown = query.shown(LARGE_OF_ONE)
+    return answer_when_changed(
+        lambda: _known(path.task_id),
+        lambda row: answer_one(Task.model_validate(row), shown),
+        wait_seconds=query.wait,
+        since=query.since,
+    )
+
+
+@blueprint.get("/<task_id>/events", responses={**ONE_TASK, 204: ENDED, 404: NOT_FOUND})
+@needs(Scope.READ)
+@streams
+def watch_task(path: TaskPath, query: Following) -> Response:
+    """Watch one task until it has ended."""
+    row = _known(path.task_id)
+    seen = request.headers.get("Last-Event-ID") or query.last_event_id
+    if row.state.is_final and Snapshot(row).version == seen:
+        return Response(status=204)  # which alone keeps an EventSource from connecting again
+    return stream(Watcher(row.id, seen))
 
 
 @blueprint.get("/<task_id>/attempts", responses={200: AttemptPage, 404: NOT_FOUND})

@@ -41,10 +41,10 @@ def test_the_server_keeps_what_the_document_promises(database_url: str, tmp_path
     )
     query(database_url, "SELECT pipeline.pause_gate_v1('tenant:tenant_7', 'eve', '', NULL, 'sql')")
     (tmp_path / "openapi.json").write_text(json.dumps(without_cursors(document.made())))
-    with serving(database_url) as web:
+    with serving(database_url, tmp_path) as web:
         run = subprocess.run(
             [
-                *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", web),
+                *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", web.address),
                 *("--checks", "all", "--max-examples", str(_EXAMPLES), "--seed", str(choose_seed())),
                 *("--request-timeout", "30", "--workers", "2", "--no-color"),
             ],

@@ -28,21 +28,21 @@ def ask(address: str) -> tuple[int, str, Any]:
 def test_the_api_outlives_its_database(tmp_path: Path) -> None:
     home = tmp_path / "postgres"
     database = embedded.start(home)
-    with serving(database.url) as web:
-        status, kind, problem = ask(f"{web}/readyz")
+    with serving(database.url, tmp_path) as web:
+        status, kind, problem = ask(f"{web.address}/readyz")
         assert (status, kind) == (503, "application/problem+json")
         assert "Run: pipeline migrate" in problem["detail"]
-        assert ask(f"{web}/api/tasks/")[0] == 503
+        assert ask(f"{web.address}/api/tasks/")[0] == 503
 
         migrate(database.url)
-        assert ask(f"{web}/api/tasks/")[::2] == (200, {"tasks": [], "next_cursor": None})
+        assert ask(f"{web.address}/api/tasks/")[::2] == (200, {"tasks": [], "next_cursor": None})
 
         database.stop()
         for path in ("/readyz", "/api/tasks/"):
             status, kind, problem = ask(f"{web}{path}")
             assert (status, kind) == (503, "application/problem+json")
             assert problem["detail"] == "PostgreSQL does not answer; try again in a moment."
-        assert ask(f"{web}/healthz")[0] == 200
+        assert ask(f"{web.address}/healthz")[0] == 200
 
         with embedded.start(home):
-            eventually(lambda: ask(f"{web}/api/tasks/")[0] == 200, within=20)
+            eventually(lambda: ask(f"{web.address}/api/tasks/")[0] == 200, within=20)

@@ -1,0 +1,89 @@
+"""What one client is to be told: the queue between the listener and the client's own thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from api.live.changes import Position
+
+#: So many events wait for a client. One that is further behind is better off with a new snapshot.
+_MOST_WAITING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to tell."""
+
+    frame: bytes
+    #: It tells the state of a task.
+    is_state: bool = False
+    #: Nothing follows.
+    is_last: bool = False
+
+
+class Subscription:
+    """A queue that never holds up whoever puts something into it."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._is_filled = threading.Condition()
+
+    def put(self, event: Event) -> None:
+        """Add something to tell."""
+        with self._is_filled:
+            if len(self._events) >= _MOST_WAITING:
+                self._make_room()
+            self._events.append(event)
+            self._is_filled.notify()
+
+    def take(self, seconds: float) -> Event | None:
+        """Return what is to be told next; None if there was nothing for so long."""
+        with self._is_filled:
+            if not self._events:
+                self._is_filled.wait(seconds)
+            return self._events.popleft() if self._events else None
+
+    def _make_room(self) -> None:
+        """Leave out the oldest: of what follows, each tells all there is."""
+        self._events.popleft()
+
+
+class Follower(Subscription):
+    """A client that follows everything.
+
+    Args:
+        position: What it has seen already; None: nothing.
+        lost: Why it does not know any more what it has seen; "": it does.
+    """
+
+    def __init__(self, position: Position | None = None, lost: str = "") -> None:
+        super().__init__()
+        self.position = position
+        self.lost = lost
+        #: Whether it has been told what there is, so that changes are all it needs.
+        self.has_begun = False
+
+    def begin_anew(self, why: str) -> None:
+        """Forget what it has seen: the listener tells it to look again, and then what there is."""
+        self.position, self.lost, self.has_begun = None, why, False
+
+    def _make_room(self) -> None:
+        """Drop everything: a change that is missing cannot be told from one that never was."""
+        self._events.clear()
+        self.begin_anew("slow")
+
+
+class Watcher(Subscription):
+    """A client that watches one task.
+
+    Args:
+        task_id: The task's internal id.
+        seen: The version of the task that it has seen already, if any.
+    """
+
+    def __init__(self, task_id: int, seen: str | None = None) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.seen = seen
