@@ -39,7 +39,7 @@ def test_the_api_outlives_its_database(tmp_path: Path) -> None:
 
         database.stop()
         for path in ("/readyz", "/api/tasks/"):
-            status, kind, problem = ask(f"{web}{path}")
+            status, kind, problem = ask(f"{web.address}{path}")
             assert (status, kind) == (503, "application/problem+json")
             assert problem["detail"] == "PostgreSQL does not answer; try again in a moment."
         assert ask(f"{web.address}/healthz")[0] == 200
