@@ -17,6 +17,7 @@ from pipeline.errors import (
     QueueUnknown,
     SchemaOutdated,
     TaskNotFound,
+    TokenUnknown,
     WorkerUnknown,
 )
 
@@ -32,6 +33,7 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (ActorUnknown, 5),
     (GateUnknown, 5),
     (WorkerUnknown, 5),
+    (TokenUnknown, 5),
     (PipelineError, 1),
     (psycopg2.Error, 1),
 )

@@ -9,6 +9,8 @@ from pipeline.errors import (
     LeaseLost,
     SchemaOutdated,
     TaskNotFound,
+    TokenExists,
+    TokenUnknown,
     WorkerUnknown,
 )
 
@@ -23,6 +25,8 @@ from pipeline.errors import (
         (psycopg2.OperationalError("x"), 4),
         (TaskNotFound("x"), 5),
         (WorkerUnknown(7), 5),
+        (TokenUnknown("x"), 5),
+        (TokenExists("x"), 1),
         (LeaseLost(), 1),
         (psycopg2.ProgrammingError("x"), 1),
     ],
