@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from api import errors, schema, transactions
+from api import errors, schema, security, transactions
 from api.blueprints import register_all
 from api.encoding import JsonProvider
 from api.extensions import db
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, **config: Any) -> Application:
     app.url_map.strict_slashes = False
     app.extensions["pipeline"] = settings
     db.init_app(app)
-    for part in (errors, schema, transactions):
+    for part in (errors, schema, transactions, security):
         part.init_app(app)
     register_all(app)
     return app

@@ -71,7 +71,8 @@ def _answer_http(error: HTTPException) -> Response:
     original: object = getattr(error, "original_exception", None)
     if isinstance(original, _KINDS):
         return _answer(original)
-    response = problem(HTTPStatus(error.code or 500), "about:blank", error.description or "")
+    kind = f"urn:pipeline:problem:{error.kind}" if hasattr(error, "kind") else "about:blank"
+    response = problem(HTTPStatus(error.code or 500), kind, error.description or "", **getattr(error, "more", {}))
     for name, value in error.get_headers():
         if name not in {"Content-Type", "Content-Length"}:
             response.headers[name] = value

@@ -6,6 +6,7 @@ from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 
 from api import schema
+from api.auth import public
 from api.extensions import app_settings
 from pipeline.runtime import ask
 from pipeline.store import status
@@ -14,6 +15,7 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/")
+@public
 def index() -> ResponseReturnValue:
     """Tell whoever opens the printed address what there is."""
     return {
@@ -28,12 +30,14 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/healthz")
+@public
 def is_alive() -> ResponseReturnValue:
     """Answer as long as this process can; restarting it would not bring back a database."""
     return {"status": "alive"}
 
 
 @blueprint.get("/readyz")
+@public
 def is_ready() -> ResponseReturnValue:
     """Answer 200 if requests can be served: the database answers, and its schema is not older than this code.
 

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
+from api.visibility import visible
 from pipeline import TaskNotFound
 from pipeline.runtime import ask
 from pipeline.store import task_logs, tasks
@@ -36,7 +37,7 @@ def list_logs(task_id: str) -> ResponseReturnValue:
         raise TaskNotFound(task_id)
     lines = ask(task_logs.read, known, **which)
     last = lines[-1].place if lines else which["after"]
-    return {"lines": [asdict(line) for line in lines], "next_after": f"{last.run}.{last.line}"}
+    return {"lines": [visible(asdict(line)) for line in lines], "next_after": f"{last.run}.{last.line}"}
 
 
 def _wanted_run() -> int | None:

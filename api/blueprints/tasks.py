@@ -9,7 +9,9 @@ from typing import Any
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
+from api.auth import who
 from api.pagination import read_cursor, read_limit
+from api.visibility import visible
 from pipeline import TaskNotFound, cancel
 from pipeline.runtime import ask
 from pipeline.states import TaskState
@@ -27,7 +29,7 @@ def list_tasks() -> ResponseReturnValue:
     rows = ask(status.find, _filters(), before=read_cursor(), limit=limit + 1)
     page = rows[:limit]
     next_cursor = page[-1].task_id if len(rows) > limit else None
-    return {"tasks": [as_status(row) for row in page], "next_cursor": next_cursor}
+    return {"tasks": [visible(as_status(row)) for row in page], "next_cursor": next_cursor}
 
 
 @blueprint.get("/<task_id>/status/")
@@ -39,7 +41,7 @@ def show_status(task_id: str) -> ResponseReturnValue:
 @blueprint.post("/<task_id>/cancel/")
 def cancel_task(task_id: str) -> ResponseReturnValue:
     """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
-    state = cancel(task_id, who="api", reason=_reason(), force=_force())
+    state = cancel(task_id, who=who(), reason=_reason(), force=_force())
     return _known_status(task_id), HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
 
 
@@ -47,7 +49,7 @@ def _known_status(task_id: str) -> dict[str, Any]:
     found = get_task_status(task_id)
     if found is None:
         raise TaskNotFound(task_id)
-    return found
+    return visible(found)
 
 
 def _filters() -> status.Filters:

@@ -16,6 +16,7 @@ import pytest
 from pipeline.db import embedded
 from pipeline.db.migrate import migrate
 from tests.fixtures.program import ROOT, environment_of
+from tests.fixtures.tokens import bearer, make_token
 from tests.fixtures.wait import eventually
 
 
@@ -24,7 +25,15 @@ def serving(url: str) -> Iterator[str]:
     """Run the web server for a block; gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port, file = listener.getsockname()[1], listener.fileno()
-        options = ["--worker-class", "gthread", "--threads", "4", "--no-control-socket", "--bind", f"fd://{file}"]
+        options = [
+            "--worker-class",
+            "api.server.Worker",
+            "--threads",
+            "4",
+            "--no-control-socket",
+            "--bind",
+            f"fd://{file}",
+        ]
         server = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "api.wsgi:app", *options],
             env=environment_of(database_url=url),
@@ -38,10 +47,11 @@ def serving(url: str) -> Iterator[str]:
         server.wait(30)
 
 
-def ask(address: str) -> tuple[int, str, Any]:
+def ask(address: str, token: str = "") -> tuple[int, str, Any]:
     """Return status, content type and the JSON of an answer, good or bad."""
+    request = urllib.request.Request(address, headers=bearer(token) if token else {})  # noqa: S310 - our own address
     try:
-        with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - our own address
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return answer.status, answer.headers["Content-Type"], json.load(answer)
     except urllib.error.HTTPError as answer:
         with answer:
@@ -59,14 +69,15 @@ def test_the_api_outlives_its_database(tmp_path: Path) -> None:
         assert ask(f"{web}/api/tasks/")[0] == 503
 
         migrate(database.url)
-        assert ask(f"{web}/api/tasks/")[::2] == (200, {"tasks": [], "next_cursor": None})
+        token = make_token(database.url)
+        assert ask(f"{web}/api/tasks/", token)[::2] == (200, {"tasks": [], "next_cursor": None})
 
         database.stop()
         for path in ("/readyz", "/api/tasks/"):
-            status, kind, problem = ask(f"{web}{path}")
+            status, kind, problem = ask(f"{web}{path}", token)
             assert (status, kind) == (503, "application/problem+json")
             assert problem["detail"] == "PostgreSQL does not answer; try again in a moment."
         assert ask(f"{web}/healthz")[0] == 200
 
         with embedded.start(home):
-            eventually(lambda: ask(f"{web}/api/tasks/")[0] == 200, within=20)
+            eventually(lambda: ask(f"{web}/api/tasks/", token)[0] == 200, within=20)
