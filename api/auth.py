@@ -86,7 +86,7 @@ def authorise() -> None:
         CsrfFailed: A page of somebody else may have made a browser send this.
     """
     view = current_app.view_functions.get(request.endpoint or "")
-    if view is None or is_public(view):
+    if view is None or _asks_for_methods() or is_public(view):
         return
     caller = _caller()
     needed = needed_scope(view, request.method)
@@ -96,6 +96,11 @@ def authorise() -> None:
     if caller.session is not None and request.method not in SAFE_METHODS:
         csrf.check(caller.session)
     g.caller = caller
+
+
+def _asks_for_methods() -> bool:
+    """Tell whether Flask answers by itself which methods there are: no view runs, and ``GET /`` lists them as well."""
+    return request.method == "OPTIONS" and bool(request.url_rule and request.url_rule.provide_automatic_options)
 
 
 def is_public(view: Callable[..., Any]) -> bool:

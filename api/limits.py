@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flask import Flask, current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.extensions import app_settings
 
@@ -29,3 +30,11 @@ def limit_body() -> None:
     settings = app_settings()
     is_upload = getattr(view, "takes_uploads", False)
     request.max_content_length = settings.upload_limit_bytes if is_upload else settings.body_limit_bytes
+    if not is_upload and "Transfer-Encoding" in request.headers:
+        _check_length(settings.body_limit_bytes)
+
+
+def _check_length(limit: int) -> None:
+    """Read a body that does not say how long it is. Werkzeug would cut it off at the limit without a word."""
+    if len(request.get_data()) >= limit:
+        raise RequestEntityTooLarge

@@ -18,5 +18,5 @@ def init_app(app: Flask) -> None:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=settings.http_proxies, x_proto=settings.http_proxies, x_host=0, x_port=0, x_prefix=0
         )
-    for part in (headers, cors, limits, auth):
+    for part in (headers, cors, auth, limits):
         part.init_app(app)

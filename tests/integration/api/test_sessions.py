@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -133,7 +134,7 @@ def test_a_login_without_a_token_is_explained(stranger: FlaskClient, problem: An
 
 @pytest.mark.parametrize("token", ["", "tq_", "tq_" + "x" * 43, "tq_\ud800" + "x" * 42, "tq_" + "é" * 43, "x" * 10_000])
 def test_a_token_that_is_none_begins_no_session(stranger: FlaskClient, problem: Any, token: str) -> None:
-    problem(stranger.post(SESSION, json={"token": token}), 401)
+    problem(stranger.post(SESSION, data=json.dumps({"token": token}), content_type="application/json"), 401)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
@@ -354,10 +355,14 @@ def test_the_addresses_of_one_ipv6_network_count_as_one(stranger: FlaskClient) -
     assert log_ins(stranger, 1, REMOTE_ADDR="2001:db8:0:2::1") == [401]
 
 
-def test_whom_a_proxy_names_is_believed_only_of_as_many_as_were_configured(database_url: str, app: Flask) -> None:
+@pytest.mark.parametrize(("proxies", "address"), [(0, "127.0.0.1"), (1, "192.0.2.2"), (2, "192.0.2.1")])
+def test_whom_a_proxy_names_is_believed_only_of_as_many_as_were_configured(
+    database_url: str, app: Flask, rows: Any, proxies: int, address: str
+) -> None:
+    other = create_app(Settings(database_url=database_url, http_proxies=proxies))
     forwarded = {"X-Forwarded-For": "192.0.2.1, 192.0.2.2", "X-Forwarded-Proto": "https"}
-    for proxies, address in ((0, "127.0.0.1"), (1, "192.0.2.2"), (2, "192.0.2.1")):
-        other = create_app(Settings(database_url=database_url, http_proxies=proxies))
-        seen = other.test_client().get("/healthz", headers=forwarded)
-        assert seen.request.environ["REMOTE_ADDR"] == address
-        assert ("Strict-Transport-Security" in seen.headers) == (proxies == 1)
+
+    seen = other.test_client().get("/login?code=x", headers=forwarded)
+
+    assert rows("SELECT key FROM pipeline.rate_limit") == [(f"api login {address}",)]
+    assert ("Strict-Transport-Security" in seen.headers) == (proxies == 1)

@@ -26,8 +26,8 @@ def task_id(app: Flask, database_url: str, rows: Any) -> str:
     rows("DELETE FROM pipeline.ready")
     result = json.dumps({"sent": 1, "token": "geheim"})
     rows(
-        "INSERT INTO pipeline.attempt (task_id, run, attempt, outcome, finished_at, result)"
-        " SELECT id, 1, 1, 's', clock_timestamp(), %s::json FROM pipeline.task",
+        "INSERT INTO pipeline.attempt (task_id, run, attempt, outcome, finished_at, result, result_until)"
+        " SELECT id, 1, 1, 's', clock_timestamp(), %s::json, 'infinity' FROM pipeline.task",
         result,
     )
     id = query(database_url, "SELECT id FROM pipeline.task")
