@@ -100,7 +100,7 @@ def authorise() -> None:
 
 def _asks_for_methods() -> bool:
     """Tell whether Flask answers by itself which methods there are: no view runs, and ``GET /`` lists them as well."""
-    return request.method == "OPTIONS" and bool(request.url_rule and request.url_rule.provide_automatic_options)
+    return request.method == "OPTIONS" and getattr(request.url_rule, "provide_automatic_options", False)
 
 
 def is_public(view: Callable[..., Any]) -> bool:

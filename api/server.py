@@ -36,6 +36,8 @@ class ImpatientSocket(socket.socket):
     """A connection from which a request is read in time or not at all."""
 
     deadline: float
+    #: How much of a request was there when somebody looked.
+    _seen = 0
 
     @classmethod
     def of(cls, connection: socket.socket) -> Self:
@@ -53,15 +55,14 @@ class ImpatientSocket(socket.socket):
         try:
             seen = super().recv(_SMALL_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
-            seen = b""
+            return False
         except OSError:
             return True  # whoever reads it learns what is wrong
-        else:
-            if not seen or is_whole(seen) or len(seen) == _SMALL_BYTES:
-                self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-                return True
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(seen) + 1)
-        return False
+        # No more than the last time, and yet the poller told us to look: the client has gone, with or without a word.
+        is_ready = len(seen) == self._seen or is_whole(seen) or len(seen) == _SMALL_BYTES
+        self._seen = 0 if is_ready else len(seen)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._seen + 1)
+        return is_ready
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive what there is before the time is over.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import secrets
 
-from flask import Response, request
+from flask import request
+from werkzeug.wrappers import Response
 
 from api.refusals import TokenRefused, TooManyLogins
 from pipeline.commands.tokens import hash_of, is_secret

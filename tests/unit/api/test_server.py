@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -63,6 +64,31 @@ def test_a_client_that_has_gone_is_left_to_a_thread(pair: tuple[socket.socket, I
     assert connection.recv(1) == b""
 
     assert connection.has_request()
+
+
+def test_so_is_one_that_goes_in_the_middle_of_a_request(pair: tuple[socket.socket, ImpatientSocket]) -> None:
+    """Else its connection would be readable, and never have a request, again and again."""
+    client, connection = pair
+    client.sendall(b"GET / HT")
+    assert connection.recv(1, socket.MSG_PEEK) == b"G"
+    assert not connection.has_request()
+
+    client.close()
+    readable, _, _ = select.select([connection], [], [], 5)
+
+    assert readable == [connection]
+    assert connection.has_request()
+
+
+def test_nobody_is_woken_for_what_was_seen_already(pair: tuple[socket.socket, ImpatientSocket]) -> None:
+    client, connection = pair
+    client.sendall(b"GET / HT")
+    assert connection.recv(1, socket.MSG_PEEK) == b"G"
+    assert not connection.has_request()
+
+    assert select.select([connection], [], [], 0)[0] == []
+    client.sendall(b"T")
+    assert select.select([connection], [], [], 5)[0] == [connection]
 
 
 def test_what_does_not_arrive_in_time_is_not_waited_for(
