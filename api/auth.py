@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -50,7 +50,7 @@ class Caller:
     #: When the token, or the session, is over.
     ends_at: datetime | None
     #: The value of the session's cookie; None for a request with a token.
-    session: str | None = None
+    session: str | None = field(default=None, repr=False)
 
     @property
     def scopes(self) -> tuple[Scope, ...]:

@@ -8,7 +8,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,11 +32,11 @@ _LIFETIME = timedelta(days=90)
 class Access:
     """What is printed."""
 
-    token: str
+    token: str = field(repr=False)
     #: Where the token is, too, for whoever has the rights of the one that ran ``pipeline up``.
     file: Path
     #: Begins one session.
-    code: str
+    code: str = field(repr=False)
     minutes: int = int(_LOGIN.total_seconds() // 60)
 
 
