@@ -51,7 +51,8 @@ def create_app(settings: Settings | None = None, **config: Any) -> Application:
     app.url_map.strict_slashes = False
     app.extensions["pipeline"] = settings
     db.init_app(app)
-    for part in (errors, schema, transactions, security):
+    for part in (errors, schema, transactions):
         part.init_app(app)
+    security.init_app(app, settings)
     register_all(app)
     return app

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from flask import Flask, current_app, g, request
+from flask import current_app, request
 
 from api import csrf
 from api.refusals import ScopeMissing, TokenRefused, Unauthenticated
@@ -31,6 +31,8 @@ from pipeline.store import tokens
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+#: Where a request keeps its caller. Not in ``g``, which a request shares with one that is made inside it.
+_CALLER = "pipeline.caller"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Each scope holds those before it.
 _ORDER = tuple(Scope)
@@ -70,15 +72,10 @@ def public_on_loopback(view: View) -> View:
     return view
 
 
-def init_app(app: Flask) -> None:
-    """Look before each request of this application."""
-    if "static" in app.view_functions:
-        public(app.view_functions["static"])
-    app.before_request(authorise)
-
-
 def authorise() -> None:
     """Let the caller through, and remember who it is, or refuse.
+
+    A part of an application and the whole of it may both ask; it looks once.
 
     Raises:
         Unauthenticated: It shows nothing that is good.
@@ -86,7 +83,7 @@ def authorise() -> None:
         CsrfFailed: A page of somebody else may have made a browser send this.
     """
     view = current_app.view_functions.get(request.endpoint or "")
-    if view is None or _asks_for_methods() or is_public(view):
+    if _CALLER in request.environ or view is None or _asks_for_methods() or is_public(view):
         return
     caller = _caller()
     needed = needed_scope(view, request.method)
@@ -95,7 +92,7 @@ def authorise() -> None:
         raise ScopeMissing(needed, caller.scope)
     if caller.session is not None and request.method not in SAFE_METHODS:
         csrf.check(caller.session)
-    g.caller = caller
+    request.environ[_CALLER] = caller
 
 
 def _asks_for_methods() -> bool:
@@ -117,7 +114,7 @@ def needed_scope(view: Callable[..., Any], method: str) -> Scope:
 
 def caller() -> Caller:
     """Return whose request this is. Not in public views."""
-    found: Caller = g.caller
+    found: Caller = request.environ[_CALLER]
     return found
 
 

@@ -5,7 +5,7 @@ They never get the cookie along, so whatever they do they do with a token that s
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Response, request
 
 from api.extensions import app_settings
 
@@ -15,14 +15,8 @@ _RESPONSE_HEADERS = "ETag, Location, Retry-After, Link"
 _MAX_AGE_SECONDS = "600"
 
 
-def init_app(app: Flask) -> None:
-    """Answer the questions that browsers ask first, and mark answers."""
-    app.before_request(_answer_preflight)
-    app.after_request(_mark)
-
-
-def _answer_preflight() -> Response | None:
-    """Answer for an origin that is allowed; others go on and are told nothing."""
+def answer_preflight() -> Response | None:
+    """Answer what browsers ask first, for an origin that is allowed; others go on and are told nothing."""
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers or not _is_allowed():
         return None
     response = Response(status=204)
@@ -32,7 +26,8 @@ def _answer_preflight() -> Response | None:
     return response
 
 
-def _mark(response: Response) -> Response:
+def mark(response: Response) -> Response:
+    """Let pages of an origin that is allowed read an answer."""
     if app_settings().cors_origins:
         response.vary.add("Origin")
     if _is_allowed():

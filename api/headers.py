@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Response, request
 
 #: Our pages load their own files and nothing else, run no inline code, and stand in nobody's frame.
 CONTENT_SECURITY_POLICY = (
@@ -18,12 +18,7 @@ HEADERS = {
 _YEAR_SECONDS = 31_536_000
 
 
-def init_app(app: Flask) -> None:
-    """Add them to the answers of this application."""
-    app.after_request(_add)
-
-
-def _add(response: Response) -> Response:
+def add(response: Response) -> Response:
     """Add what a view has not said itself. What is not a file is stored nowhere: it belongs to one caller."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import Flask, current_app, request
+from flask import current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.extensions import app_settings
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+#: What a body may hold besides the arguments of a task.
+_AROUND_BYTES = 65_536
 
 
 def takes_uploads(view: View) -> View:
@@ -19,22 +22,15 @@ def takes_uploads(view: View) -> View:
     return view
 
 
-def init_app(app: Flask) -> None:
-    """Limit the bodies of this application's requests; who sends more gets 413 as soon as the body is to be read."""
-    app.before_request(limit_body)
-
-
 def limit_body() -> None:
-    """Limit the body of this request."""
+    """Limit the body of this request; who sends more gets 413 as soon as the body is to be read.
+
+    Werkzeug would cut off one that does not say how long it is without a word, so that one is read here.
+    """
     view = current_app.view_functions.get(request.endpoint or "")
     settings = app_settings()
     is_upload = getattr(view, "takes_uploads", False)
-    request.max_content_length = settings.upload_limit_bytes if is_upload else settings.body_limit_bytes
-    if not is_upload and "Transfer-Encoding" in request.headers:
-        _check_length(settings.body_limit_bytes)
-
-
-def _check_length(limit: int) -> None:
-    """Read a body that does not say how long it is. Werkzeug would cut it off at the limit without a word."""
-    if len(request.get_data()) >= limit:
+    most = settings.upload_limit_bytes if is_upload else settings.message_limit_bytes + _AROUND_BYTES
+    request.max_content_length = most
+    if not is_upload and "Transfer-Encoding" in request.headers and len(request.get_data()) >= most:
         raise RequestEntityTooLarge

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from flask import Flask
+from flask.sansio.scaffold import Scaffold
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, cors, headers, limits
 from pipeline.settings import Settings
 
 
-def init_app(app: Flask) -> None:
-    """Protect an application that is ours alone."""
-    settings: Settings = app.extensions["pipeline"]
+def init_app(app: Flask, settings: Settings) -> None:
+    """Protect an application that is ours alone: each of its routes, whoever adds it."""
     if settings.http_proxies:
         # Whoever sends these headers says who asks, so they are believed of so many proxies and by default of nobody.
         # Host has to come through as it is.
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=settings.http_proxies, x_proto=settings.http_proxies, x_host=0, x_port=0, x_prefix=0
         )
-    for part in (headers, cors, auth, limits):
-        part.init_app(app)
+    if "static" in app.view_functions:
+        auth.public(app.view_functions["static"])
+    register(app)
+
+
+def register(part: Scaffold) -> None:
+    """Protect the routes of an application, or only those of a blueprint in an application that is somebody else's."""
+    part.before_request(cors.answer_preflight)
+    part.before_request(auth.authorise)
+    part.before_request(limits.limit_body)
+    part.after_request(cors.mark)
+    part.after_request(headers.add)

@@ -100,4 +100,7 @@ def _mask_positions(values: Iterable[Any], parameters: list[str], names: Collect
 def _parameters(actor: str) -> tuple[str, ...]:
     """Name the parameters of an actor that this process knows."""
     known = get_broker().actors.get(actor)
-    return () if known is None else tuple(signature(known.fn).parameters)
+    try:
+        return () if known is None else tuple(signature(known.fn).parameters)
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return ()

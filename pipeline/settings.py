@@ -118,8 +118,6 @@ class Settings(BaseSettings):
     read_shows_payloads: bool = False
     #: Names of arguments and of fields of results whose values the API shows to nobody, separated by commas.
     masked_fields: str = "password,secret,token,api_key"
-    #: The largest body of a request that is no upload.
-    body_limit_bytes: int = Field(default=2_097_152, ge=1024)
     #: The largest file that is accepted.
     upload_limit_bytes: int = Field(default=104_857_600, ge=1)
     #: Where mail is handed over. Absent: ``pipeline up`` catches it in files.

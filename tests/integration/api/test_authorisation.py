@@ -12,7 +12,8 @@ import pytest
 from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 
-from api.auth import is_public, needed_scope
+from api import security
+from api.auth import is_public, needed_scope, who
 from api.scopes import Scope
 from pipeline.store.tokens import SCOPES
 from tests.fixtures.database import query
@@ -270,3 +271,26 @@ def test_no_secret_is_in_a_table_a_log_or_an_answer(
     assert "login.refused" in caplog.text
     assert "tester" in told
     assert [secret for secret in (token, token[3:], wrong, wrong[3:], cookie.value) if secret in told] == []
+
+
+def test_only_our_part_of_somebody_elses_application_is_protected(app: Flask, token: str) -> None:
+    part = Blueprint("part", __name__, url_prefix="/tasks")
+    part.get("/ours")(lambda: who())
+    security.register(part)
+    theirs = Flask("theirs")
+    theirs.extensions["pipeline"] = app.extensions["pipeline"]
+    theirs.register_blueprint(part)
+    theirs.get("/theirs")(lambda: "open")
+    client = theirs.test_client()
+
+    assert client.get("/tasks/ours").status_code == 401
+    ours = client.get("/tasks/ours", headers=bearer(token))
+    assert (ours.text, ours.headers["Cache-Control"]) == ("tester", "no-store")
+    open_page = client.get("/theirs")
+    assert (open_page.text, "Content-Security-Policy" in open_page.headers) == ("open", False)
+
+
+def test_a_request_within_another_shows_its_own_token(app: Flask, client: FlaskClient) -> None:
+    app.get("/outer")(lambda: str(app.test_client().get("/api/v1/session").status_code))
+
+    assert client.get("/outer").text == "401"
