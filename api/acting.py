@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flask import Response, request
 from werkzeug.exceptions import PreconditionFailed
 
+from api.auth import who
 from api.extensions import app_settings
 from api.problems import BodyInvalid
 from pipeline.broker.sender import in_our_words
@@ -24,11 +25,6 @@ T = TypeVar("T")
 
 #: Done on a transaction: gets the statements and a cursor. What takes a ``target`` gets the cursor's connection.
 Deed = Callable[[Mapping[str, str], "Cursor"], T]
-
-
-def who() -> str:
-    """Name whom the audit trail names."""
-    return "api"
 
 
 def by(said: Command) -> By:

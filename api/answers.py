@@ -1,4 +1,4 @@
-"""How answers are written. None of it depends on the application, which may be somebody else's."""
+"""How answers are written, and what of a thing the caller gets to see; the same in any application."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flask import Response, request
 from pydantic import BaseModel
 
 from api.encoding import encode
+from api.visibility import Sight, sight
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -28,7 +29,7 @@ def answer_one(shape: BaseModel, fields: Collection[str] | None = None, status: 
         fields: Which of its fields; None is for all.
         status: For what was done to it.
     """
-    response = answer_json(_selected(shape, fields), status)
+    response = answer_json(_selected(shape, fields, sight()), status)
     response.add_etag()
     response.make_conditional(request)
     return response
@@ -38,15 +39,17 @@ def answer_page(
     page: Sequence[BaseModel], next_cursor: str | None, fields: Collection[str] | None = None, **more: Any
 ) -> Response:
     """Answer with a part of a list, and with where it goes on."""
-    items = [_selected(each, fields) for each in page]
+    seen = sight()
+    items = [_selected(each, fields, seen) for each in page]
     response = answer_json({"items": items, "next_cursor": next_cursor, **more})
     if next_cursor is not None:
         response.headers["Link"] = f'<{_same_with(cursor=next_cursor)}>; rel="next"'
     return response
 
 
-def _selected(shape: BaseModel, fields: Collection[str] | None) -> Mapping[str, Any]:
-    return shape.model_dump(include=None if fields is None else set(fields))
+def _selected(shape: BaseModel, fields: Collection[str] | None, seen: Sight) -> Mapping[str, Any]:
+    selected = shape.model_dump(include=None if fields is None else set(fields))
+    return seen.of(selected, actor=getattr(shape, "actor", ""))
 
 
 def _same_with(**changes: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from api import errors, schema, site
+from api import errors, schema, security, site
 from api.encoding import JsonProvider
 from api.extension import Pipeline
 from api.extensions import db
@@ -49,7 +49,8 @@ def create_app(settings: Settings | None = None, **config: Any) -> Application:
     app.url_map.strict_slashes = False
     db.init_app(app)
     errors.register(app)
+    app.before_request(schema.refuse_outdated)  # first: in an outdated one there may be no tokens
+    security.init_app(app, settings)
     Pipeline(app, db, url_prefix="", settings=settings)
-    app.before_request(schema.refuse_outdated)
     site.register_all(app)
     return app

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import UnprocessableEntity
 
-from api.acting import act, by, who
+from api.acting import act, by
+from api.auth import who
 from api.problems import BodyInvalid
 from pipeline.broker import by_name
 from pipeline.broker.actor import new_id

@@ -3,9 +3,8 @@
 A cursor belongs to one list and to what was asked of it; any other one is refused. It names a place in an order that
 does not change, so that nothing is shown twice or left out because of what comes or goes meanwhile.
 
-All processes that serve an application must agree on the key. It is made of the application's ``SECRET_KEY``, or, where
-there is none, of the database's address, which they have in common and which holds its password. Whoever could forge a
-cursor would get nothing but another place in a list that he may read anyway.
+All processes that serve an application agree on the key (``api.secret_key``). Whoever could forge a cursor would get
+nothing but another place in a list that he may read anyway.
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from flask import current_app
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 
 from api.problems import ParametersInvalid
+from api.secret_key import signing_key
 from api.shapes.lists import Listing
-from pipeline import get_broker
 
 #: What may change from one part of a list to the next.
 _FREE = frozenset({"cursor", "limit", "fields", "include", "count"})
@@ -65,9 +63,8 @@ def cut(
 
 
 def _serializer(list_name: str) -> URLSafeSerializer:
-    secret = current_app.secret_key or get_broker().url
     return URLSafeSerializer(
-        secret, salt=f"pipeline.cursor.{list_name}", signer_kwargs={"digest_method": hashlib.sha256}
+        signing_key("cursor"), salt=f"pipeline.cursor.{list_name}", signer_kwargs={"digest_method": hashlib.sha256}
     )
 
 

@@ -32,8 +32,15 @@ _IF_MATCH = {
 _NAME = "openapi.json"
 _ABOUT = (
     "Tasks, queues and workers of a task queue on PostgreSQL. Errors are problems (RFC 9457). Lists go on where their "
-    "next_cursor says."
+    "next_cursor says. Each operation names the scope that it needs (x-needed-scope): read, operate or admin, of which "
+    "each holds those before it."
 )
+_TOKEN = "token"  # noqa: S105 - a name
+_TOKEN_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of pipeline token create. Pages in a browser show the cookie of a session instead.",
+}
 
 
 def stored() -> bytes:
@@ -65,7 +72,11 @@ def made() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [_plain(tags[name]) for name in sorted(tags)],
         "paths": {path: _plain(paths[path]) for path in sorted(paths)},
-        "components": _plain(Components(schemas=dict(sorted(schemas.items())))),
+        "components": {
+            **_plain(Components(schemas=dict(sorted(schemas.items())))),
+            "securitySchemes": {_TOKEN: _TOKEN_SCHEME},
+        },
+        "security": [{_TOKEN: []}],
     }
     for path in document["paths"].values():
         for operation in path.values():

@@ -15,8 +15,8 @@ by being there)::
         return answer_one(Queue.of(row))
 
 - The parameters ``path``, ``query``, ``header`` and ``body`` are models (``api/shapes``); they are read and checked
-  before the function is called. What a path names wrongly is 404, what is wrong in a query is 400 and names the parameters, what
-  is wrong in a body is 422 and names the fields. Parameters that no model knows are refused.
+  before the function is called. What a path names wrongly is 404, what is wrong in a query is 400 and names the
+  parameters, what is wrong in a body is 422 and names the fields. Parameters that no model knows are refused.
 - The docstring is the operation's text in the OpenAPI document, ``responses`` its answers; those in ``PROBLEMS`` are
   added. ``./dev openapi`` writes the document anew, and a test compares it.
 - Ask the database by ``api.reading.read``: in a transaction with a time limit.
@@ -72,8 +72,10 @@ class Endpoints(APIBlueprint):
         """Call an operation as its function is called, and add the scope, which tools may read."""
         more["operation_id"] = more.get("operation_id") or func.__name__
         scope: Scope | None = getattr(func, "needed_scope", None)
-        if scope is not None:
-            more["openapi_extensions"] = {**(more.get("openapi_extensions") or {}), "x-needed-scope": scope.value}
+        told: dict[str, Any] = {} if scope is None else {"x-needed-scope": scope.value}
+        if hasattr(func, "is_public"):
+            told["security"] = []
+        more["openapi_extensions"] = {**(more.get("openapi_extensions") or {}), **told}
         return super()._collect_openapi_info(rule, func, **more)
 
     @staticmethod

@@ -14,8 +14,8 @@
 
 That gives the application
 
-- our routes behind the prefix: ``/tasks/api/v1/…``, ``/tasks/livez``, ``/tasks/metrics``. Only they answer errors with
-  problems; the application's own error pages stay its own.
+- our routes behind the prefix: ``/tasks/api/v1/…``, ``/tasks/livez``, ``/tasks/metrics``. Only they ask for a token
+  (``api.auth``), limit bodies and answer errors with problems; what the application's own routes do stays its own.
 - sends that belong to ``db.session`` in all of its views (``api.transactions``).
 - the commands ``flask pipeline …``, which are those of ``pipeline …``.
 """
@@ -29,7 +29,7 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
-from api import bodies, errors, schema, transactions
+from api import errors, schema, security, transactions
 from api.blueprints import register_all
 from api.endpoints import ROOT
 from api.live.live import Live
@@ -87,16 +87,17 @@ class Pipeline:
         if not isinstance(error, HTTPException) or isinstance(error, RoutingException):
             return None
         ours = self.url_prefix or ROOT
-        return errors.answer_http(error) if f"{request.path}/".startswith(f"{ours}/") else None
+        is_ours = f"{request.path}/".startswith(f"{ours}/")
+        return security.mark(errors.answer_http(error)) if is_ours else None
 
 
 def _part() -> Blueprint:
     """Make the part of an application that is ours."""
     part = Blueprint("pipeline", __name__)
     errors.register_before_host(part)
-    part.before_request(bodies.limit_body)
+    part.before_request(schema.refuse_outdated)  # first: in an outdated one there may be no tokens
+    security.register(part)
     part.before_request(_act_as_api)
-    part.before_request(schema.refuse_outdated)
     part.teardown_request(_stop_acting)
     register_all(part)
     return part

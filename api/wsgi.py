@@ -1,5 +1,9 @@
-"""What a web server loads: ``gunicorn api.wsgi:app``. Loading it opens no connection."""
+"""What a web server loads: ``gunicorn --worker-class api.server.Worker api.wsgi:app``.
 
+Loading it opens no connection, unless the server listens where others can reach it: then there must be a token.
+"""
+
+from api import bind
 from api.app import create_app
 from api.extensions import attached_to
 from api.live.live import close_when_stopped
@@ -8,3 +12,4 @@ from pipeline import get_broker, logs
 logs.configure(get_broker().settings)
 app = create_app()
 close_when_stopped(attached_to(app).live)
+bind.check()

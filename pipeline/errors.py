@@ -23,6 +23,8 @@
     ├── QueueUnknown                also a dramatiq.errors.QueueNotFound
     ├── WorkerUnknown               an unknown worker number, or nobody on that host
     ├── WorkerEnded                 it is not alive any more
+    ├── TokenUnknown                no token of this name
+    ├── TokenExists                 a live token has this name
     ├── HardTimeLimitExceeded       the run before was killed with its process
     ├── TasksWithoutEnd             tasks that were to run inline, or to be drained, keep coming
     ├── TaskFailed                  a run failed with an error of which only the text is known
@@ -207,6 +209,23 @@ class WorkerEnded(PipelineError):
         self.worker_id = worker_id
         self.state = state
         super().__init__(f"The worker {worker_id} is {state}; only one that is alive can be drained")
+
+
+class TokenUnknown(PipelineError):
+    """There is no token of this name."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self.token = token
+        super().__init__(f"There is no token {token}, or it has been revoked" if token else None)
+
+
+class TokenExists(PipelineError):
+    """There is a token of this name already."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self.token = token
+        hint = "take another name, or revoke that one first"
+        super().__init__(f"There is a token {token} already: {hint}" if token else None)
 
 
 class TaskConflict(PipelineError):

@@ -4,6 +4,7 @@ A field ``lease_seconds`` is set by ``PIPELINE_LEASE_SECONDS``. An empty variabl
 pass unset ones on as empty strings.
 """
 
+import ipaddress
 import os
 from functools import cache
 from pathlib import Path
@@ -105,7 +106,7 @@ class Settings(BaseSettings):
     #: The modules that declare schedules, with commas between them. With them come the actors that they import.
     schedules: str = Field(default="scheduler.schedules", pattern=r"^\s*[A-Za-z_][\w.]*(\s*,\s*[A-Za-z_][\w.]*)*\s*$")
 
-    #: Where the web server listens.
+    #: Where the web server listens. Anywhere but on this machine itself it needs a token to begin with.
     http_host: str = "127.0.0.1"
     http_port: Port = 8000
     #: Requests that are served at the same time.
@@ -115,6 +116,16 @@ class Settings(BaseSettings):
     http_streams: int | None = Field(default=None, ge=0)
     #: How long a statement may take that answers a request. The client is told when it is too long.
     http_statement_seconds: float = Field(default=2.0, gt=0, le=60)
+    #: How many proxies stand before the web server, whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    http_proxies: int = Field(default=0, ge=0, le=10)
+    #: Origins whose pages may use the API with a token, separated by commas: https://erp.example.
+    cors_origins: str = Field(default="", pattern=r"^(https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)?$")
+    #: What the web servers sign with. Absent: a key that is made once and kept in the database.
+    secret_key: str | None = Field(default=None, min_length=32, repr=False)
+    #: Whether the scope "read" shows what is in tasks: arguments, results, error texts, notes and log lines.
+    read_shows_payloads: bool = False
+    #: Names of arguments and of fields of results whose values the API shows to nobody, separated by commas.
+    masked_fields: str = "password,secret,token,api_key"
     #: The largest file that is accepted.
     upload_limit_bytes: int = Field(default=104_857_600, ge=1)
     #: Where mail is handed over. Absent: ``pipeline up`` catches it in files.
@@ -148,6 +159,11 @@ class Settings(BaseSettings):
             return self.shutdown_notice_seconds
         return max(self.stop_seconds - 10, self.stop_seconds / 2)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the web server."""
+        return is_loopback(self.http_host)
+
     @field_validator("log_level", "task_log_level", mode="before")
     @classmethod
     def _accept_small_letters(cls, level: Any) -> Any:
@@ -169,6 +185,14 @@ class Settings(BaseSettings):
             message = f"PIPELINE_SCHEMA and PIPELINE_INBOX_SCHEMA must differ; both are {self.schema_name!r}"
             raise ValueError(message)
         return self
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @cache

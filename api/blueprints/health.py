@@ -6,6 +6,7 @@ from flask import Response
 
 from api import schema
 from api.answers import answer_json
+from api.auth import public
 from api.endpoints import Routes
 from api.extensions import app_settings
 from api.reading import read
@@ -16,12 +17,14 @@ blueprint = Routes("health", __name__)
 
 @blueprint.get("/healthz")
 @blueprint.get("/livez")
+@public
 def is_alive() -> Response:
     """Answer as long as this process can; restarting it would not bring back a database."""
     return answer_json({"status": "alive"})
 
 
 @blueprint.get("/readyz")
+@public
 def is_ready() -> Response:
     """Answer 200 if requests can be served: the database answers, and its schema is not older than this code.
 

@@ -11,6 +11,7 @@ from flask import Response, abort, request
 from api.answers import answer_json
 from api.endpoints import Routes
 from api.reading import read
+from api.visibility import visible
 from pipeline import TaskNotFound
 from pipeline.store import task_logs, tasks
 from pipeline.store.task_logs import BEGINNING, LEVELS, Place
@@ -37,7 +38,7 @@ def list_logs(task_id: str) -> Response:
         raise TaskNotFound(task_id)
     lines = read(task_logs.read, known, **which)
     last = lines[-1].place if lines else which["after"]
-    return answer_json({"lines": [asdict(line) for line in lines], "next_after": f"{last.run}.{last.line}"})
+    return answer_json({"lines": [visible(asdict(line)) for line in lines], "next_after": f"{last.run}.{last.line}"})
 
 
 def _wanted_run() -> int | None:

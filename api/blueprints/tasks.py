@@ -8,12 +8,13 @@ from typing import Any
 
 from flask import Response, abort, request
 
-from api.acting import who
 from api.answers import answer_json
+from api.auth import who
 from api.endpoints import Routes
 from api.live.waiting import LONGEST_WAIT_SECONDS, answer_when_changed
 from api.pagination import read_cursor, read_limit
 from api.reading import read
+from api.visibility import visible
 from pipeline import TaskNotFound, cancel
 from pipeline.states import TaskState
 from pipeline.store import status, tasks
@@ -30,7 +31,7 @@ def list_tasks() -> Response:
     rows = read(status.find, _filters(), before=read_cursor(), limit=limit + 1)
     page = rows[:limit]
     next_cursor = page[-1].task_id if len(rows) > limit else None
-    return answer_json({"tasks": [as_status(row) for row in page], "next_cursor": next_cursor})
+    return answer_json({"tasks": [_shown(row) for row in page], "next_cursor": next_cursor})
 
 
 @blueprint.get("/<task_id>/status/")
@@ -38,7 +39,7 @@ def show_status(task_id: str) -> Response:
     """Show one task; with ``?wait=25`` as soon as it has changed."""
     return answer_when_changed(
         lambda: _known(task_id),
-        lambda row: answer_json(as_status(row)),
+        lambda row: answer_json(_shown(row)),
         wait_seconds=_wanted_wait(),
         since=request.args.get("since"),
     )
@@ -49,7 +50,7 @@ def cancel_task(task_id: str) -> Response:
     """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
     state = cancel(task_id, who=who(), reason=_reason(), force=_force())
     code = HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
-    return answer_json(as_status(_known(task_id)), code)
+    return answer_json(_shown(_known(task_id)), code)
 
 
 def _known(task_id: str) -> TaskRow:
@@ -58,6 +59,10 @@ def _known(task_id: str) -> TaskRow:
     if found is None:
         raise TaskNotFound(task_id)
     return found
+
+
+def _shown(row: TaskRow) -> dict[str, Any]:
+    return visible(as_status(row))
 
 
 def _wanted_wait() -> int:

@@ -205,9 +205,10 @@ def _tell_watchers(watchers: Sequence[Watcher], snapshots: Iterable[Snapshot]) -
     has_changed = False
     for snapshot in snapshots:
         for watcher in waiting.pop(snapshot.row.id, ()):
-            if watcher.seen != snapshot.version:
-                watcher.seen = snapshot.version
-                watcher.put(_event(snapshot))
+            seen = snapshot.seen_by(watcher)
+            if watcher.seen != seen.version:
+                watcher.seen = seen.version
+                watcher.put(_event(seen))
                 has_changed = True
     for watcher in (watcher for gone in waiting.values() for watcher in gone):
         watcher.put(Event(_end("gone"), is_state=True, is_last=True))

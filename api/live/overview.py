@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from api.live.changes import Changes, Position, Told, between, since
@@ -88,12 +89,12 @@ class Overview:
         changed = {name: value for name, value in self._new_summary.items() if self._summary.get(name) != value}
         self._summary = self._new_summary
         has_changed = bool(changed or news or not self._changes.are_all)
-        event = self._changed(changed, news, self._changes) if has_changed else None
+        event_for = cache(lambda sees_payloads: self._changed(changed, news, self._changes, sees_payloads))
         for follower in followers:
             if not follower.has_begun:
                 self._begin(follower, states)
-            elif event is not None:
-                follower.put(event)
+            elif has_changed:
+                follower.put(event_for(follower.sees_payloads))
         return has_changed
 
     def _begin(self, follower: Follower, states: Mapping[int, Snapshot]) -> None:
@@ -102,15 +103,18 @@ class Overview:
         if follower in self._missed:
             changes = self._missed[follower]
             missed = [states[task_id] for task_id in changes.ids[:_TASKS] if task_id in states]
-            follower.put(self._changed(self._summary, missed, changes))
+            follower.put(self._changed(self._summary, missed, changes, follower.sees_payloads))
             return
         if follower.lost:
             follower.put(Event(frame("resync", {"reason": follower.lost}, self._id)))
             follower.lost = ""
         follower.put(Event(frame("snapshot", {"at": self._looks[-1].at, **self._summary}, self._id)))
 
-    def _changed(self, summary: Mapping[str, Any], tasks: Collection[Snapshot], changes: Changes) -> Event:
-        shown = [snapshot.listed for snapshot in list(tasks)[:_TASKS]]
+    def _changed(
+        self, summary: Mapping[str, Any], tasks: Collection[Snapshot], changes: Changes, sees_payloads: bool
+    ) -> Event:
+        seen = [snapshot if sees_payloads else snapshot.without_payloads for snapshot in list(tasks)[:_TASKS]]
+        shown = [snapshot.listed for snapshot in seen]
         more = not changes.are_all or len(changes.ids) > _TASKS or len(tasks) > _TASKS
         data = {"at": self._looks[-1].at, **summary, "tasks": shown, "more": more}
         return Event(frame("changed", data, self._id))

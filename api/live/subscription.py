@@ -24,9 +24,14 @@ class Event:
 
 
 class Subscription:
-    """A queue that never holds up whoever puts something into it."""
+    """A queue that never holds up whoever puts something into it.
 
-    def __init__(self) -> None:
+    Args:
+        sees_payloads: Whether the client is told what there is in tasks besides how they are.
+    """
+
+    def __init__(self, *, sees_payloads: bool = True) -> None:
+        self.sees_payloads = sees_payloads
         self._events: deque[Event] = deque()
         self._is_filled = threading.Condition()
 
@@ -56,10 +61,11 @@ class Follower(Subscription):
     Args:
         position: What it has seen already; None: nothing.
         lost: Why it does not know any more what it has seen; "": it does.
+        sees_payloads: As of every subscription.
     """
 
-    def __init__(self, position: Position | None = None, lost: str = "") -> None:
-        super().__init__()
+    def __init__(self, position: Position | None = None, lost: str = "", *, sees_payloads: bool = True) -> None:
+        super().__init__(sees_payloads=sees_payloads)
         self.position = position
         self.lost = lost
         #: Whether it has been told what there is, so that changes are all it needs.
@@ -81,9 +87,10 @@ class Watcher(Subscription):
     Args:
         task_id: The task's internal id.
         seen: The version of the task that it has seen already, if any.
+        sees_payloads: As of every subscription.
     """
 
-    def __init__(self, task_id: int, seen: str | None = None) -> None:
-        super().__init__()
+    def __init__(self, task_id: int, seen: str | None = None, *, sees_payloads: bool = True) -> None:
+        super().__init__(sees_payloads=sees_payloads)
         self.task_id = task_id
         self.seen = seen

@@ -25,7 +25,8 @@ class Command(Answer):
     queue: str | None
     gate: str | None
     worker_id: int | None
-    old_value: Any = Field(description="What was changed, before.")
+    schedule: str | None
+    old_value: Any = Field(description="What was changed, before; null for who sees no payloads.")
     new_value: Any = Field(description="The same, after.")
 
 

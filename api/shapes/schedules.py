@@ -36,9 +36,9 @@ class Schedule(Answer):
     actor: str
     queue: str | None = Field(description="null: the actor's.")
     priority: int | None = Field(description="null: the actor's.")
-    args: list[Any]
-    kwargs: dict[str, Any]
-    options: dict[str, Any]
+    args: list[Any] | None = Field(description="null for who sees no payloads.")
+    kwargs: dict[str, Any] | None = Field(description="The same.")
+    options: dict[str, Any] | None = Field(description="The same.")
     tags: list[str]
     description: str
     missed: Literal["skip", "once", "all"] = Field(description="What is done about instants that nobody fired in time.")

@@ -34,7 +34,7 @@ class Task(Selectable):
     state: TaskState
     attempt: int = Field(description="How often it was tried.")
     progress: int = Field(description="Percent.")
-    note: str = Field(description="What it reported last.")
+    note: str | None = Field(description="What it reported last; null for who sees no payloads.")
     step: str | None
     done: int | None
     total: int | None
@@ -193,7 +193,7 @@ class Line(Answer):
     at: datetime
     level: Literal["debug", "info", "warning", "error", "critical"]
     logger: str
-    message: str
+    message: str | None = Field(description="null for who sees no payloads.")
 
 
 class LinePage(Page[Line]):

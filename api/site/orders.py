@@ -12,11 +12,13 @@ from werkzeug.datastructures import FileStorage
 
 from actors.datasets import import_orders, store_dataset
 from api.extensions import db
+from api.limits import takes_uploads
 
 blueprint = Blueprint("orders", __name__, url_prefix="/api/orders")
 
 
 @blueprint.post("/import")
+@takes_uploads
 def import_file() -> ResponseReturnValue:
     """Take a CSV file of orders. The file and the task that imports it commit together.
 

@@ -19,7 +19,20 @@ from pipeline.cli.failure import Failure
 from pipeline.store.audit import acting_from
 
 #: Our commands, in the order in which they are needed.
-COMMANDS = ("up", "migrate", "worker", "status", "inspect", "task", "queue", "gate", "audit", "doctor", "repair")
+COMMANDS = (
+    "up",
+    "migrate",
+    "worker",
+    "status",
+    "inspect",
+    "task",
+    "queue",
+    "gate",
+    "token",
+    "audit",
+    "doctor",
+    "repair",
+)
 
 
 class CommandLine(click.Group):
@@ -64,7 +77,7 @@ def main(debug: bool) -> None:
 
     The database is the one in DATABASE_URL; without it, the embedded one that "pipeline up" runs. Exit status: 0 done,
     1 failed, 2 wrong usage or configuration, 3 the schema is outdated, 4 the database does not answer, 5 no such task,
-    queue, actor, gate, worker or schedule, 78 a worker cannot load its actors.
+    queue, actor, gate, worker, schedule or token, 78 a worker cannot load its actors.
     """
 
 

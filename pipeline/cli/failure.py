@@ -19,6 +19,7 @@ from pipeline.errors import (
     ScheduleUnknown,
     SchemaOutdated,
     TaskNotFound,
+    TokenUnknown,
     WorkerUnknown,
 )
 
@@ -36,6 +37,7 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (GateUnknown, 5),
     (WorkerUnknown, 5),
     (ScheduleUnknown, 5),
+    (TokenUnknown, 5),
     (PipelineError, 1),
     (psycopg2.Error, 1),
 )

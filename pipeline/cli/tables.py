@@ -21,6 +21,7 @@ from pipeline.store.schedules import FiringRow, ScheduleRow
 from pipeline.store.status import AttemptRow, HeldTask, QueueRow, WorkerRow
 from pipeline.store.tasks import TaskRow
 from pipeline.store.timeline import TimelineRow
+from pipeline.store.tokens import TokenRow
 
 _COLOURS = {
     "running": "cyan",
@@ -146,6 +147,15 @@ def attempt_table(rows: Iterable[AttemptRow]) -> Table:
         worker = "" if row.worker_id is None else f"{row.worker_id}@{row.host}" if row.host else row.worker_id
         times = (_seconds(row.wait_seconds), _seconds(row.run_seconds), _when(row.finished_at))
         _add(table, row.run, row.attempt, row.outcome.name.lower(), worker, *times, row.error_type)
+    return table
+
+
+def token_table(rows: Iterable[TokenRow]) -> Table:
+    """One line per token."""
+    table = _table("tokens", ["token", "scope", "state", "by", "expires", "last used"])
+    for row in rows:
+        times = (_when(row.expires_at) or "never", _when(row.last_used_at) or "never")
+        _add(table, row.name, row.scope, row.state, row.created_by, *times)
     return table
 
 

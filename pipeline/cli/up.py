@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from pipeline.cli.access import Access
     from pipeline.settings import Settings
     from pipeline.supervisor.services import Services
 
@@ -23,17 +24,11 @@ _GRACE_SECONDS = 20.0
 _MAIL_CATCHER = ("-m", "actors.smtp_dev")
 _SCHEDULER = ("-m", "scheduler")
 _WEB = (
-    "-m",
-    "gunicorn",
-    "api.wsgi:app",
-    "--worker-class",
-    "gthread",
-    "--no-control-socket",
-    "--log-level",
-    "warning",
-    # The longest that it can take: filters are texts.
-    "--limit-request-line",
-    "8190",
+    *("-m", "gunicorn", "api.wsgi:app", "--worker-class", "api.server.Worker", "--no-control-socket"),
+    # The longest that a line can be: filters are texts.
+    *("--log-level", "warning", "--limit-request-line", "8190"),
+    # Proxies are believed by PIPELINE_HTTP_PROXIES alone, see api/security.py.
+    *("--forwarded-allow-ips", ""),
 )
 
 
@@ -45,7 +40,11 @@ def up(port: int | None) -> None:
     The database is the one in DATABASE_URL or else an embedded one; mails are caught as files unless
     PIPELINE_SMTP_HOST is set. If the port is taken the next free one is used. Ctrl-C stops in order: no new requests,
     tasks in flight finish, then the rest.
+
+    It prints a URL to log in with, once, and a token for the API, which it also keeps in the file "token" in
+    PIPELINE_DATA_DIR. Where PIPELINE_HTTP_HOST lets others in, it makes none, and there must be one already.
     """
+    from pipeline.cli.access import provide_access
     from pipeline.cli.environment import prepare_for_workers
     from pipeline.cli.migrate import apply_all
     from pipeline.supervisor.services import Services
@@ -54,10 +53,12 @@ def up(port: int | None) -> None:
     with Services(click.echo, stop_seconds=settings.stop_seconds + _GRACE_SECONDS) as services:
         url = _provide_database(services, settings)
         apply_all(url, settings)
+        access = provide_access(url, settings)
         changes = {"database_url": url, **_start_mail_catcher(services, settings)}
         _start_worker(services, settings, changes)
         _start_scheduler(services, changes)
-        _start_web(services, settings, changes, port or settings.http_port)
+        address = _start_web(services, settings, changes, port or settings.http_port)
+        _tell_access(access, address)
         status = services.run()
     click.get_current_context().exit(status)
 
@@ -117,7 +118,7 @@ def _start_scheduler(services: Services, changes: dict[str, object]) -> None:
     _tell("Scheduler", "1 process")
 
 
-def _start_web(services: Services, settings: Settings, changes: dict[str, object], wanted: int) -> None:
+def _start_web(services: Services, settings: Settings, changes: dict[str, object], wanted: int) -> str:
     """Start the web server on a socket that listens already: its address holds, and requests wait until it is up."""
     from pipeline.settings import environment
 
@@ -127,7 +128,17 @@ def _start_web(services: Services, settings: Settings, changes: dict[str, object
         services.start("web server", [sys.executable, *_WEB, *options], environment(**changes), [file])
     host = "127.0.0.1" if settings.http_host == "0.0.0.0" else settings.http_host  # noqa: S104 - just compared
     taken = "" if port == wanted else f"  (port {wanted} is taken)"
-    _tell("Web", f"http://{host}:{port}{taken}")
+    address = f"http://{host}:{port}"
+    _tell("Web", f"{address}{taken}")
+    return address
+
+
+def _tell_access(access: Access | None, address: str) -> None:
+    if access is None:
+        _tell("Login", "with a token: pipeline token list")
+        return
+    _tell("Login", f"{address}/login?code={access.code}  (once, within {access.minutes} minutes)")
+    _tell("Token", f"{access.token}  (also in {access.file})")
 
 
 def _listen(host: str, wanted: int) -> socket.socket:

@@ -147,7 +147,7 @@ COMMENT ON COLUMN audit_log.queue IS 'the queue it was done to';
 COMMENT ON COLUMN audit_log.gate IS 'the gate it was done to';
 COMMENT ON COLUMN audit_log.worker_id IS 'the worker it was done to';
 COMMENT ON COLUMN audit_log.schedule IS 'the schedule it was done to';
-COMMENT ON COLUMN audit_log.action IS 'cancel, force, cancel_where, force_where, retry, snooze, reschedule, reprioritise, move, clone, enqueue (of a clone), pause, resume, limit, weigh, flush, drain, repair, adopt (of what dramatiq-pg left), add, edit, remove, run (of a schedule)';
+COMMENT ON COLUMN audit_log.action IS 'cancel, force, cancel_where, force_where, retry, snooze, reschedule, reprioritise, move, clone, enqueue (of a clone), pause, resume, limit, weigh, flush, drain, repair, adopt (of what dramatiq-pg left), add, edit, remove, run (of a schedule), create_token, revoke_token';
 COMMENT ON COLUMN audit_log.who IS 'whom the caller named';
 COMMENT ON COLUMN audit_log.source IS 'cli (pipeline …), api (HTTP), python or sql';
 COMMENT ON COLUMN audit_log.reason IS 'why; empty if nobody said';

@@ -14,8 +14,9 @@ from flask import Response, request
 from werkzeug.exceptions import Conflict, PreconditionFailed
 
 from api import cursors
-from api.acting import act, who
+from api.acting import act
 from api.answers import answer_json, answer_one, answer_page
+from api.auth import who
 from api.endpoints import Endpoints
 from api.problems import NOT_FOUND, UNCHANGED, BodyInvalid, Responses, problems
 from api.reading import read

@@ -33,6 +33,7 @@ from api.shapes.bulk import (
     SnoozeMany,
 )
 from api.shapes.tasks import LARGE, Count, Task
+from api.visibility import visible
 from pipeline import DuplicateTask, QueueUnknown, TaskConflict, TaskNotFound, TaskState
 from pipeline.commands.bulk import act_on_tasks
 from pipeline.context import delay_ms
@@ -106,7 +107,8 @@ def move_tasks(body: MoveMany) -> Response:
 
 def _answer(body: Selected, deed: Deed) -> Response:
     answer = act(partial(_look, body, deed)) if body.is_dry else act(partial(_do, body, deed), seconds=_SECONDS)
-    return answer_json(answer.model_dump(exclude={"sample": {"__all__": set(LARGE)}}))
+    shown = answer.model_dump(exclude={"sample": {"__all__": set(LARGE)}})
+    return answer_json({**shown, "sample": [visible(task) for task in shown["sample"]]})
 
 
 def _look(body: Selected, deed: Deed, sql: Mapping[str, str], cursor: Cursor) -> BulkAnswer:

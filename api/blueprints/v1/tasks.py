@@ -8,6 +8,7 @@ from flask import Response, request
 
 from api import cursors
 from api.answers import answer_one, answer_page
+from api.auth import caller
 from api.endpoints import Endpoints
 from api.live.snapshots import Snapshot
 from api.live.stream import stream, streams
@@ -15,6 +16,7 @@ from api.live.subscription import Watcher
 from api.live.waiting import answer_when_changed
 from api.problems import NOT_FOUND, UNCHANGED
 from api.reading import read
+from api.refusals import ScopeMissing
 from api.scopes import Scope, needs
 from api.shapes.lists import Listing
 from api.shapes.live import ENDED, ONE_TASK, Following, Waiting
@@ -31,10 +33,12 @@ from api.shapes.tasks import (
     LineListing,
     LinePage,
     Task,
+    TaskFilters,
     TaskListing,
     TaskPage,
     TaskPath,
 )
+from api.visibility import sight
 from pipeline import TaskNotFound
 from pipeline.store import search, status, task_logs, tasks, timeline
 from pipeline.store.task_logs import BEGINNING, Place
@@ -52,6 +56,7 @@ _CAP, _COUNT_MS = 1000, 200
 @needs(Scope.READ)
 def list_tasks(query: TaskListing) -> Response:
     """List tasks, the newest first: those that match all of what is given."""
+    _check_sight(query)
     place = cursors.read("tasks", query, query.cursor)
     large = query.shown(LARGE) & LARGE
     found = read(
@@ -68,6 +73,12 @@ def list_tasks(query: TaskListing) -> Response:
     items = [Task.model_validate(row) for row in page]
     more = {"searched_to": found.searched_to_at, **_counted(query)}
     return answer_page(items, next_cursor, query.shown(LARGE), **more)
+
+
+def _check_sight(asked: TaskFilters) -> None:
+    """Refuse to look for a text in what the caller does not see: who may guess often enough would read it so."""
+    if asked.text is not None and not sight().payloads:
+        raise ScopeMissing(Scope.OPERATE, caller().scope)
 
 
 def _counted(query: TaskListing) -> dict[str, Any]:
@@ -97,11 +108,11 @@ def show_task(path: TaskPath, query: Waiting) -> Response:
 @streams
 def watch_task(path: TaskPath, query: Following) -> Response:
     """Watch one task until it has ended."""
-    row = _known(path.task_id)
+    snapshot = Snapshot(_known(path.task_id), has_payloads=sight().payloads)
     seen = request.headers.get("Last-Event-ID") or query.last_event_id
-    if row.state.is_final and Snapshot(row).version == seen:
+    if snapshot.is_final and snapshot.version == seen:
         return Response(status=204)  # which alone keeps an EventSource from connecting again
-    return stream(Watcher(row.id, seen))
+    return stream(Watcher(snapshot.row.id, seen, sees_payloads=snapshot.has_payloads))
 
 
 @blueprint.get("/<task_id>/attempts", responses={200: AttemptPage, 404: NOT_FOUND})

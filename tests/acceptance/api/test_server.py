@@ -10,14 +10,16 @@ import pytest
 
 from pipeline.db import embedded
 from pipeline.db.migrate import migrate
+from tests.fixtures.tokens import bearer, make_token
 from tests.fixtures.wait import eventually
 from tests.fixtures.web import serving
 
 
-def ask(address: str) -> tuple[int, str, Any]:
+def ask(address: str, token: str = "") -> tuple[int, str, Any]:
     """Return status, content type and the JSON of an answer, good or bad."""
+    request = urllib.request.Request(address, headers=bearer(token) if token else {})  # noqa: S310 - our own address
     try:
-        with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - our own address
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return answer.status, answer.headers["Content-Type"], json.load(answer)
     except urllib.error.HTTPError as answer:
         with answer:
@@ -35,14 +37,15 @@ def test_the_api_outlives_its_database(tmp_path: Path) -> None:
         assert ask(f"{web.address}/api/tasks/")[0] == 503
 
         migrate(database.url)
-        assert ask(f"{web.address}/api/tasks/")[::2] == (200, {"tasks": [], "next_cursor": None})
+        token = make_token(database.url)
+        assert ask(f"{web.address}/api/tasks/", token)[::2] == (200, {"tasks": [], "next_cursor": None})
 
         database.stop()
         for path in ("/readyz", "/api/tasks/"):
-            status, kind, problem = ask(f"{web.address}{path}")
+            status, kind, problem = ask(f"{web.address}{path}", token)
             assert (status, kind) == (503, "application/problem+json")
             assert problem["detail"] == "PostgreSQL does not answer; try again in a moment."
         assert ask(f"{web.address}/healthz")[0] == 200
 
         with embedded.start(home):
-            eventually(lambda: ask(f"{web.address}/api/tasks/")[0] == 200, within=20)
+            eventually(lambda: ask(f"{web.address}/api/tasks/", token)[0] == 200, within=20)

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from tests.fixtures.program import Program, children_of, is_alive, running
+from tests.fixtures.tokens import bearer
 from tests.fixtures.wait import eventually
 
 HEADER = "Bestellnummer;Kunde;E-Mail;Artikel;Menge;Einzelpreis;Bestelldatum"
@@ -34,11 +35,11 @@ def ask(url: str, data: bytes | None = None, **headers: str) -> Any:
         return json.load(answer)
 
 
-def upload(url: str, content: bytes) -> Any:
+def upload(url: str, content: bytes, **headers: str) -> Any:
     boundary = uuid4().hex
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="orders.csv"\r\n\r\n'
     body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
-    return ask(url, body, **{"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    return ask(url, body, **{"Content-Type": f"multipart/form-data; boundary={boundary}"}, **headers)
 
 
 def address(up: Program) -> str:
@@ -46,6 +47,15 @@ def address(up: Program) -> str:
     found = re.search(r"http://127\.0\.0\.1:\d+", up.output)
     assert found, up.output
     return found[0]
+
+
+def who_logs_in(output: str) -> str:
+    """Open the login URL as a browser does, and ask who that is; its name up to the host's."""
+    (login,) = re.findall(r"http://\S+/login\?code=\S+", output)
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    browser.open(login, timeout=30).close()
+    with browser.open(f"{login.partition('/login')[0]}/api/v1/session", timeout=30) as answer:
+        return str(json.load(answer)["name"]).partition("@")[0]
 
 
 def descendants(pid: int) -> list[int]:
@@ -59,13 +69,16 @@ def test_one_command_runs_everything_and_leaves_nothing_behind(tmp_path: Path, t
         url = address(up)
         assert f"(port {taken_port} is taken)" in up.output
         assert f":{taken_port}" not in url
+        up.says("Token ")
+        token = bearer((data / "token").read_text().strip())
+        assert who_logs_in(up.output) == "up"
 
         content = "\n".join([HEADER, *(ORDER.format(number=number) for number in range(5))])
-        task_id = upload(f"{url}/api/orders/import", content.encode())["task_id"]
+        task_id = upload(f"{url}/api/orders/import", content.encode(), **token)["task_id"]
 
-        eventually(lambda: ask(f"{url}/api/tasks/{task_id}/status/")["status"] == "succeeded", within=PATIENCE)
+        eventually(lambda: ask(f"{url}/api/tasks/{task_id}/status/", **token)["status"] == "succeeded", within=PATIENCE)
         eventually(lambda: len(list((data / "mail").glob("*.eml"))) == 5, within=PATIENCE)
-        assert ask(f"{url}/api/tasks/{task_id}/status/")["result"]["orders"] == 5
+        assert ask(f"{url}/api/tasks/{task_id}/status/", **token)["result"]["orders"] == 5
         assert ask(f"{url}/readyz") == {"status": "ready", "workers": 1}
         up.says("scheduler.started", within=PATIENCE)
 

@@ -12,6 +12,7 @@ from api.app import create_app
 from api.extensions import db
 from pipeline.settings import Settings
 from tests.fixtures.process_broker import process_broker
+from tests.fixtures.tokens import authorised, make_token
 
 
 @pytest.fixture
@@ -30,7 +31,20 @@ def app(database_url: str, settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
+def token(app: Flask, database_url: str) -> str:
+    """An operator's, called ``tester``."""
+    return make_token(database_url)
+
+
+@pytest.fixture
+def client(app: Flask, token: str) -> FlaskClient:
+    """A client with that token."""
+    return authorised(app.test_client(), token)
+
+
+@pytest.fixture
+def stranger(app: Flask) -> FlaskClient:
+    """A client without one."""
     return app.test_client()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.settings import environment
 from tests.fixtures.database import query
+from tests.fixtures.tokens import make_token
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,14 +26,15 @@ file = io.BytesIO()
 write_orders(file, 3, "t")
 file.seek(0)
 client = create_app(get_settings()).test_client()
-answer = client.post("/api/orders/import", data={"file": (file, "orders.csv")})
+headers = {"Authorization": f"Bearer {sys.argv[1]}"}
+answer = client.post("/api/orders/import", data={"file": (file, "orders.csv")}, headers=headers)
 sys.stdout.write(f"{answer.status_code} {answer.text}")
 """
 
 
 def test_an_import_is_done_when_its_request_is_answered(database_url: str, tmp_path: Path) -> None:
     variables = environment(database_url=database_url, eager=1, eager_propagates=0) | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PROGRAM]
+    command = [sys.executable, "-c", PROGRAM, make_token(database_url)]
     done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.stdout.startswith("202 "), done.stdout + done.stderr

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from actors.mail import send_email
 from api.extensions import db
 from tests.fixtures.database import query
+from tests.fixtures.tokens import authorised
 
 
 def send() -> str:
@@ -74,10 +75,10 @@ def streams() -> Any:
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
+def client(app: Flask, token: str) -> FlaskClient:
     """A client of an application with views that do what one should, and what one should not."""
     app.register_blueprint(views)
-    return app.test_client()
+    return authorised(app.test_client(), token)
 
 
 def tasks(database_url: str) -> object:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.tokens import make_token
 from tests.fixtures.wait import eventually
 from tests.integration.cli.conftest import Run
 
@@ -80,14 +81,17 @@ def test_up_tells_where_everything_is(
     assert told["Mail"] == (f"handed over to {smtp_host}:25" if smtp_host else f"caught in {tmp_path / 'mail'}")
     assert told["Worker"] == "1 processes with 2 threads each"
     assert told["Web"].endswith(f"(port {port} is taken)")
+    assert told["Login"].startswith(f"{told['Web'].split()[0]}/login?code=")
+    assert told["Token"].split()[0] == (tmp_path / "token").read_text().strip()
     assert ask("SELECT count(*) > 0 FROM pipeline.worker_status WHERE state = 'stopped'") is True
 
 
 @pytest.mark.timeout(120)
 def test_up_names_an_address_that_it_cannot_have(
-    on_database: Run, configured: Callable[..., None], tmp_path: Path
+    on_database: Run, configured: Callable[..., None], database_url: str, tmp_path: Path
 ) -> None:
     configured(data_dir=tmp_path, http_host="203.0.113.1")
+    make_token(database_url)
 
     result = on_database("up")
 

@@ -284,9 +284,15 @@ def test_operators_and_readers_read_what_was_done(as_role, rows):
         ask("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
     for role in ("pipeline_operator", "pipeline_reader"):
         with as_role(role) as ask:
-            assert ask("SELECT action, who, reason, new_value->>'paused' FROM pipeline.audit_log") == [
-                ("pause", "ada", "out of paper", "true")
-            ]
+            assert ask("SELECT action, who, reason FROM pipeline.audit_log") == [("pause", "ada", "out of paper")]
+
+
+def test_what_a_command_changed_is_for_operators_since_it_may_be_arguments(as_role, rows):
+    rows("SELECT pipeline.pause_queue_v1('default', 'ada', 'out of paper', NULL)")
+    with as_role("pipeline_operator") as ask:
+        assert ask("SELECT new_value->>'paused' FROM pipeline.audit_log") == [("true",)]
+    with as_role("pipeline_reader") as ask, pytest.raises(errors.InsufficientPrivilege):
+        ask("SELECT new_value FROM pipeline.audit_log")
 
 
 def test_a_reader_sees_when_what_happened_to_a_task_but_no_error_text(as_role, rows):
@@ -295,6 +301,56 @@ def test_a_reader_sees_when_what_happened_to_a_task_but_no_error_text(as_role, r
         assert ask("SELECT event FROM pipeline.task_timeline ORDER BY at, event") == [("due",), ("enqueued",)]
         with pytest.raises(errors.InsufficientPrivilege):
             ask("SELECT detail FROM pipeline.task_timeline")
+
+
+def test_the_web_servers_role_lets_people_in_and_reads_nothing_that_would(as_role, rows):
+    token, session, code = (f"sha256('{word}')" for word in ("token", "session", "code"))
+    with as_role("pipeline_operator") as ask:
+        assert len(ask(f"SELECT * FROM pipeline.create_api_token_v1('ci', 'read', {token}, NULL, 'ada', '')")) == 1
+        assert ask(f"SELECT token_name, token_state FROM pipeline.use_api_token_v1({token})") == [("ci", "live")]
+        assert ask(f"SELECT pipeline.create_api_login_v1({token}, {code}, 1000)") == [(True,)]
+        assert len(ask(f"SELECT * FROM pipeline.redeem_api_login_v1({code}, {session})")) == 1
+        assert len(ask(f"SELECT * FROM pipeline.use_api_session_v1({session})")) == 1
+        assert len(ask("SELECT pipeline.api_secret_v1()")) == 1
+        assert ask("SELECT pipeline.count_rate_v1('login', 1, 0, 10, 1000)") == [(True,)]
+        assert [row[1] for row in ask("SELECT * FROM pipeline.list_api_tokens_v1(true)")] == ["ci"]
+        assert ask("SELECT pipeline.revoke_api_token_v1('ci', 'ada', '')") == [(True,)]
+
+
+API_TABLES = ["api_token", "api_session", "api_login", "api_secret"]
+
+
+@pytest.mark.parametrize("role", ["pipeline_operator", "pipeline_worker", "pipeline_producer", "pipeline_reader"])
+def test_nobody_reads_or_writes_what_lets_people_in(as_role, rows, role):
+    found = rows(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'pipeline'::regnamespace AND relname ~ '^api_' AND relkind = 'r'"
+    )
+    assert {name for (name,) in found} == set(API_TABLES)
+    with as_role(role) as ask:
+        for table in API_TABLES:
+            for statement in (f"SELECT * FROM pipeline.{table}", f"DELETE FROM pipeline.{table}"):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    ask(statement)
+
+
+@pytest.mark.parametrize("role", ["pipeline_worker", "pipeline_producer", "pipeline_reader"])
+def test_only_the_web_servers_role_lets_people_in(as_role, rows, role):
+    functions = rows(
+        "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE pronamespace = 'pipeline'::regnamespace AND proname ~ 'api_'"
+    )
+    assert len(functions) >= 14
+    for signature, _ in functions:
+        assert rows("SELECT has_function_privilege(%s, %s, 'EXECUTE')", role, signature) == [(False,)], signature
+
+
+def test_an_operator_may_all_that_a_producer_may(rows, roles):
+    of_producers = (
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'pipeline'::regnamespace"
+        " AND has_function_privilege('pipeline_producer', oid, 'EXECUTE')"
+        " AND NOT has_function_privilege('pipeline_operator', oid, 'EXECUTE')"
+    )
+
+    assert rows(of_producers) == []
 
 
 @pytest.mark.parametrize("relation", ["lane", "task", "ready", "actor"])

@@ -12,6 +12,8 @@ from pipeline.errors import (
     ScheduleUnknown,
     SchemaOutdated,
     TaskNotFound,
+    TokenExists,
+    TokenUnknown,
     WorkerUnknown,
 )
 
@@ -29,6 +31,8 @@ from pipeline.errors import (
         (ScheduleInvalid("expression", "minute: 61 is above 59"), 2),
         (ScheduleUnknown("x"), 5),
         (ScheduleConflict("x", "exists already"), 1),
+        (TokenUnknown("x"), 5),
+        (TokenExists("x"), 1),
         (LeaseLost(), 1),
         (psycopg2.ProgrammingError("x"), 1),
     ],

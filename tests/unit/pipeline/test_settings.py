@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import ConfigurationError
-from pipeline.settings import Settings, get_settings
+from pipeline.settings import Settings, get_settings, is_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,11 @@ def test_settings_are_read_once(monkeypatch):
         ("PIPELINE_HTTP_PORT", "70000"),
         ("PIPELINE_PROCESSES", "0"),
         ("PIPELINE_LOG_FORMAT", "xml"),
+        ("PIPELINE_SECRET_KEY", "short"),
+        ("PIPELINE_CORS_ORIGINS", "*"),
+        ("PIPELINE_CORS_ORIGINS", "https://shop.example/path"),
+        ("PIPELINE_CORS_ORIGINS", "shop.example"),
+        ("PIPELINE_HTTP_PROXIES", "-1"),
     ],
 )
 def test_a_wrong_variable_is_named(monkeypatch, variable, value):
@@ -110,6 +115,18 @@ def test_a_wrong_url_is_not_repeated_since_it_may_hold_a_password(monkeypatch):
 
 
 def test_no_password_shows_when_settings_are_printed():
-    settings = Settings(database_url="postgresql://u:geheim@h/db", listen_database_url="postgresql://u:geheim@h/db")
+    address = "postgresql://u:geheim@h/db"
+    settings = Settings(database_url=address, listen_database_url=address, secret_key="geheim" * 6)
 
     assert "geheim" not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_only_this_machine_reaches_loopback(host):
+    assert is_loopback(host)
+    assert Settings(http_host=host).is_local
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "erp.example", "127.0.0.1.erp.example", ""])  # noqa: S104
+def test_others_reach_anything_else(host):
+    assert not is_loopback(host)
