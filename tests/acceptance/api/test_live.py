@@ -20,8 +20,9 @@ from tests.fixtures import live_actors
 from tests.fixtures.database import own_database, query
 from tests.fixtures.program import running
 from tests.fixtures.scale import IS_LONG
+from tests.fixtures.tokens import make_token
 from tests.fixtures.wait import eventually
-from tests.fixtures.web import Stream, Web, ask, begun, join, serving, watching
+from tests.fixtures.web import Stream, Web, begun, serving
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -54,7 +55,7 @@ def worker(database_url: str, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def web(database_url: str, tmp_path: Path) -> Iterator[Web]:
-    with serving(database_url, tmp_path) as server:
+    with serving(database_url, tmp_path, token=make_token(database_url)) as server:
         yield server
 
 
@@ -62,10 +63,10 @@ def test_a_task_is_watched_to_its_end_over_lost_connections_and_a_new_web_proces
     web: Web, worker: None, send: Send, database_url: str, tmp_path: Path
 ) -> None:
     task_id = send(live_actors.pass_stages, str(tmp_path))
-    own, everything = f"{web.address}/api/v1/tasks/{task_id}/events", f"{web.address}/api/v1/events"
+    own, everything = f"/api/v1/tasks/{task_id}/events", "/api/v1/events"
 
     # Progress is seen live, by as many as like, through one session of the database.
-    with watching(own) as stream, watching(own), watching(everything) as all_of_it:
+    with web.watching(own) as stream, web.watching(own), web.watching(everything) as all_of_it:
         eventually(lambda: stream.has_told(task_id, state="running", step="reading", progress=33), within=30)
         assert begun(all_of_it).name == "snapshot"
         assert query(database_url, LISTENERS) == 1
@@ -76,7 +77,7 @@ def test_a_task_is_watched_to_its_end_over_lost_connections_and_a_new_web_proces
         all_of_it.cut()
     (tmp_path / "reading").touch()
     eventually(lambda: status(web, task_id)["step"] == "posting", within=10)
-    with watching(own, seen) as stream, watching(everything, seen_of_all) as all_of_it:
+    with web.watching(own, seen) as stream, web.watching(everything, seen_of_all) as all_of_it:
         assert begun(stream).data["step"] == "posting"
         assert begun(all_of_it).name == "changed"
         eventually(lambda: all_of_it.has_told(task_id, step="posting"))
@@ -98,13 +99,13 @@ def test_a_task_is_watched_to_its_end_over_lost_connections_and_a_new_web_proces
         within=10,
     )
     web.start()
-    with watching(own, seen) as stream, watching(everything, seen_of_all) as all_of_it:
+    with web.watching(own, seen) as stream, web.watching(everything, seen_of_all) as all_of_it:
         assert begun(stream).data["step"] == "closing"
         assert begun(all_of_it).name == "changed"
         eventually(lambda: all_of_it.has_told(task_id, step="closing"))
 
         # Whoever waits for a change is answered with it.
-        waiting = Waiting(f"{web.address}/api/tasks/{task_id}/status/?wait=30")
+        waiting = Waiting(web, f"/api/tasks/{task_id}/status/?wait=30")
         eventually(lambda: query(database_url, LISTENERS) == 1)
         (tmp_path / "closing").touch()
         eventually(lambda: query(database_url, "SELECT count(*) FROM pipeline.attempt") == 1)
@@ -114,27 +115,27 @@ def test_a_task_is_watched_to_its_end_over_lost_connections_and_a_new_web_proces
         assert [event.data for event in stream.named("end")] == [{"state": "succeeded"}]
         assert stream.named("task")[-1].data["state"] == "succeeded"
         eventually(lambda: all_of_it.has_told(task_id, state="succeeded"))
-        assert ask(own, **{"Last-Event-ID": stream.last_id or ""})[0] == 204
+        assert web.ask(own, **{"Last-Event-ID": stream.last_id or ""})[0] == 204
     eventually(lambda: query(database_url, LISTENERS) == 0)
 
 
 def status(web: Web, task_id: str) -> Any:
-    return ask(f"{web.address}/api/tasks/{task_id}/status/")[2]
+    return web.ask(f"/api/tasks/{task_id}/status/")[2]
 
 
 class Waiting:
     """A request that is answered later; sent again, as clients do, if it is told to come back."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, web: Web, path: str) -> None:
         self._answer: Any = None
-        self._thread = threading.Thread(target=self._ask, args=(address,), daemon=True)
+        self._thread = threading.Thread(target=self._ask, args=(web, path), daemon=True)
         self._thread.start()
 
-    def _ask(self, address: str) -> None:
-        status, _, self._answer = ask(address)
+    def _ask(self, web: Web, path: str) -> None:
+        status, _, self._answer = web.ask(path)
         while status == 503:
             threading.Event().wait(0.5)
-            status, _, self._answer = ask(address)
+            status, _, self._answer = web.ask(path)
 
     def answered_within(self, seconds: float) -> Any:
         self._thread.join(seconds)
@@ -147,7 +148,7 @@ def shared(server_url: str, template: str, tmp_path_factory: pytest.TempPathFact
     """A web server whose streams are few, for tests that need no worker."""
     with own_database(server_url, template=template) as url:
         query(url, "SELECT pipeline.ensure_lane_v1('quick', 0)::text")
-        with serving(url, tmp_path_factory.mktemp("web"), threads=6) as web:
+        with serving(url, tmp_path_factory.mktemp("web"), threads=6, token=make_token(url)) as web:
             web.url = url
             yield web
 
@@ -155,31 +156,31 @@ def shared(server_url: str, template: str, tmp_path_factory: pytest.TempPathFact
 def test_beyond_the_bound_clients_are_told_when_to_come_back(shared: Web) -> None:
     with ExitStack() as stack:
         for _ in range(3):
-            stack.callback(join(f"{shared.address}/api/v1/events").close)
+            stack.callback(shared.join("/api/v1/events").close)
 
-        code, headers, problem = ask(f"{shared.address}/api/v1/events")
+        code, headers, problem = shared.ask("/api/v1/events")
 
         assert (code, headers["Content-Type"], headers["Retry-After"]) == (503, "application/problem+json", "5")
         assert "3 clients" in problem["detail"]
-        assert ask(f"{shared.address}/api/tasks/")[0] == 200  # half of the threads are there for it
+        assert shared.ask("/api/tasks/")[0] == 200  # half of the threads are there for it
 
 
 @pytest.mark.parametrize("how", ["cut", "close"])
 def test_a_client_that_has_gone_makes_room_at_once(shared: Web, how: str) -> None:
-    streams = [join(f"{shared.address}/api/v1/events") for _ in range(3)]
+    streams = [shared.join("/api/v1/events") for _ in range(3)]
     for stream in streams:
         begun(stream)
         getattr(stream, how)()
 
     began = time.monotonic()
-    join(f"{shared.address}/api/v1/events").close()
+    shared.join("/api/v1/events").close()
 
     assert time.monotonic() - began < 8  # sooner than a heartbeat would show it
 
 
 def test_a_stream_that_is_cut_off_leaves_no_session_behind(shared: Web) -> None:
     for _ in range(5):
-        stream = Stream(f"{shared.address}/api/v1/events")
+        stream = Stream(shared, "/api/v1/events")
         stream.cut()
 
     eventually(lambda: query(shared.url, LISTENERS) == 0, within=10)
@@ -192,13 +193,13 @@ def test_streams_outlive_the_database(tmp_path: Path) -> None:
     query(database.url, "SELECT pipeline.ensure_lane_v1('quick', 0)::text")
     task_id = query(database.url, "SELECT pipeline.enqueue('pass_by', queue => 'quick')::text")
     with (
-        serving(database.url, tmp_path) as web,
-        watching(f"{web.address}/api/v1/events") as everything,
-        watching(f"{web.address}/api/v1/tasks/{task_id}/events") as own,
+        serving(database.url, tmp_path, token=make_token(database.url)) as web,
+        web.watching("/api/v1/events") as everything,
+        web.watching(f"/api/v1/tasks/{task_id}/events") as own,
     ):
         begun(everything)
         begun(own)
-        waiting = Waiting(f"{web.address}/api/tasks/{task_id}/status/?wait=30")
+        waiting = Waiting(web, f"/api/tasks/{task_id}/status/?wait=30")
 
         database.stop()
         eventually(lambda: everything.named("outage") and own.named("outage"), within=20)

@@ -22,8 +22,9 @@ from tests.fixtures import live_actors
 from tests.fixtures.database import query
 from tests.fixtures.program import ROOT, children_of, environment_of, running
 from tests.fixtures.scale import IS_LONG, tell
+from tests.fixtures.tokens import make_token
 from tests.fixtures.wait import eventually
-from tests.fixtures.web import Web, ask, serving
+from tests.fixtures.web import Web, serving
 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 LISTENERS = f"{SESSIONS} AND application_name = 'pipeline live'"
@@ -63,6 +64,7 @@ def loaded(web: Web, task_id: str) -> Any:
     paths = [f"/api/v1/tasks/{task_id}", "/api/v1/queues", "/api/v1/tasks", f"/api/tasks/{task_id}/status/"]
     wanted = {
         "address": web.address,
+        "token": web.token,
         "streams": STREAMS,
         "pollers": POLLERS,
         "seconds": SECONDS,
@@ -87,7 +89,7 @@ def files_of(web: Web) -> int:
 def test_many_who_watch_hold_up_nobody_who_asks(database_url: str, tmp_path: Path) -> None:
     threads = 2 * STREAMS + POLLERS
     with (
-        serving(database_url, tmp_path, threads=threads) as web,
+        serving(database_url, tmp_path, threads=threads, token=make_token(database_url)) as web,
         running(
             tmp_path, "worker", "-p", "1", "-t", "8", "tests.fixtures.live_actors", database_url=database_url
         ) as worker,
@@ -96,7 +98,7 @@ def test_many_who_watch_hold_up_nobody_who_asks(database_url: str, tmp_path: Pat
         task_id = str(
             eventually(lambda: query(database_url, "SELECT message_id FROM pipeline.task LIMIT 1"), within=20)
         )
-        assert eventually(lambda: ask(f"{web.address}/readyz")[0] == 200, within=20)
+        assert eventually(lambda: web.ask("/readyz")[0] == 200, within=20)
         eventually(lambda: query(database_url, ENDED), within=30)
         files, ended, began = files_of(web), int(str(query(database_url, ENDED))), time.monotonic()
 

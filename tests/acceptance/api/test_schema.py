@@ -16,6 +16,7 @@ from tests.benchmarks import history
 from tests.fixtures.database import query
 from tests.fixtures.program import ROOT
 from tests.fixtures.scale import IS_LONG, choose_seed
+from tests.fixtures.tokens import make_token
 from tests.fixtures.web import serving
 
 _EXAMPLES = 200 if IS_LONG else 2
@@ -41,11 +42,13 @@ def test_the_server_keeps_what_the_document_promises(database_url: str, tmp_path
     )
     query(database_url, "SELECT pipeline.pause_gate_v1('tenant:tenant_7', 'eve', '', NULL, 'sql')")
     (tmp_path / "openapi.json").write_text(json.dumps(without_cursors(document.made())))
+    token = make_token(database_url, "admin")
     with serving(database_url, tmp_path) as web:
         run = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", web.address),
                 *("--checks", "all", "--max-examples", str(_EXAMPLES), "--seed", str(choose_seed())),
+                *("-H", f"Authorization: Bearer {token}"),
                 *("--request-timeout", "30", "--workers", "2", "--no-color"),
             ],
             cwd=tmp_path,  # it writes its examples where it runs

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.acceptance.api.test_server import serving
 from tests.fixtures.wait import eventually
+from tests.fixtures.web import serving
 
 #: Many more than the server has threads.
 CLIENTS = 24
@@ -27,11 +27,11 @@ PARTS = {
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[str]:
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A web server with four threads; whether it is alive needs no database."""
-    with serving("postgresql://nobody@127.0.0.1:1/none") as address:
-        eventually(lambda: is_alive(address), within=30)
-        yield address
+    with serving("postgresql://nobody@127.0.0.1:1/none", tmp_path_factory.mktemp("web"), threads=4) as web:
+        eventually(lambda: is_alive(web.address), within=30)
+        yield web.address
 
 
 def is_alive(address: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -22,9 +23,19 @@ from tests.fixtures.tokens import bearer, make_token
 Headers = Callable[[str], dict[str, str]]
 
 #: What is open to everybody, from anywhere. Whoever adds to these has thought about it.
-PUBLIC = {"GET /", "GET /healthz", "GET /readyz", "GET /login", "POST /api/v1/session", "GET /static/<path:filename>"}
-#: What changes something and yet needs no more than ``read``: logging out.
-CHANGES_OF_READERS = {"DELETE /api/v1/session"}
+PUBLIC = {
+    "GET /",
+    "GET /healthz",
+    "GET /livez",
+    "GET /readyz",
+    "GET /login",
+    "POST /api/v1/session",
+    "GET /static/<path:filename>",
+}
+#: What is no ``GET`` and yet needs no more than ``read``: it changes nothing of the task queue.
+CHANGES_OF_READERS = {"DELETE /api/v1/session", "POST /api/v1/schedules/preview"}
+#: What takes more than ``operate``, since it concerns very many tasks or cannot be taken back.
+ADMINS = {"POST /api/v1/queues/<queue>/flush", "POST /api/v1/workers/drain", "DELETE /api/v1/schedules/<name>"}
 
 FROM_ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
 NOBODY = {"nobody", "expired", "revoked", "wrong", "malformed", "basic"}
@@ -80,7 +91,7 @@ def test_every_route_lets_in_whom_it_should_and_nobody_else(app: Flask, headers:
     shown = headers(caller)
     wrong = []
     for route, method, view in routes(app):
-        path = route.partition(" ")[2].replace("<task_id>", "0" * 8 + "-0000-4000-8000-" + "0" * 12)
+        path = re.sub(r"<[^>]+>", "1", route.partition(" ")[2])  # there is nothing of this name, nor number, nor id
         answer = client.open(path, method=method, headers=shown, environ_base=FROM_ELSEWHERE, buffered=False)
         refused = {answer.status_code} & {401, 403}
         assert answer.status_code < 500, (route, answer.text)
@@ -106,6 +117,20 @@ def test_what_changes_something_needs_more_than_to_read(app: Flask) -> None:
 
     assert {route for route, scope in changing if scope is Scope.READ} == CHANGES_OF_READERS
     assert len(changing) > len(CHANGES_OF_READERS)
+
+
+def test_what_takes_an_admin_is_what_was_meant_to(app: Flask) -> None:
+    assert {route for route, method, view in routes(app) if needed_scope(view, method) is Scope.ADMIN} == ADMINS
+
+
+def test_every_view_of_the_rest_api_says_what_it_needs(app: Flask) -> None:
+    silent = [
+        route
+        for route, _, view in routes(app)
+        if "/api/v1/" in route and not is_open(app, view) and not hasattr(view, "needed_scope")
+    ]
+
+    assert silent == []
 
 
 def test_a_view_that_nobody_thought_about_is_closed(app: Flask, headers: Headers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,14 @@ from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from actors.mail import send_email
+from api.auth import is_public
 from api.extension import Pipeline
 from pipeline import EnqueueNotCommitted, TaskNotFound, cancel
 from pipeline.db.dsn import Dsn
 from pipeline.settings import Settings
 from tests.fixtures.database import query
 from tests.fixtures.process_broker import process_broker
+from tests.fixtures.tokens import authorised, make_token
 
 
 class Base(DeclarativeBase):
@@ -99,8 +102,15 @@ def host(database_url: str) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def client(host: Flask) -> FlaskClient:
+def stranger(host: Flask) -> FlaskClient:
+    """A client of the shop that has no token for the task queue."""
     return host.test_client()
+
+
+@pytest.fixture
+def client(host: Flask, database_url: str) -> FlaskClient:
+    """One that has; the shop takes no notice of it."""
+    return authorised(host.test_client(), make_token(database_url))
 
 
 def made(database_url: str) -> tuple[object, object]:
@@ -151,6 +161,42 @@ def test_ours_are_problems(client: FlaskClient, problem: Any) -> None:
     problem(client.put("/queue/api/v1/tasks"), 405)
 
 
+def test_ours_are_for_those_who_have_a_token_and_its_own_for_everybody(host: Flask, stranger: FlaskClient) -> None:
+    assert stranger.post("/customers/ada").status_code == 200
+    elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
+    with host.test_request_context(environ_base=elsewhere):
+        ours = [
+            (method, rule.rule)
+            for rule in host.url_map.iter_rules()
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+            if rule.endpoint.startswith("pipeline.") and not is_public(host.view_functions[rule.endpoint])
+        ]
+    paths = [(method, re.sub(r"<[^>]+>", "1", rule)) for method, rule in ours]
+    answers = {stranger.open(path, method=method, environ_base=elsewhere).status_code for method, path in paths}
+
+    assert (len(ours) > 50, answers) == (True, {401})
+
+
+def test_ours_tell_browsers_what_not_to_do_and_its_own_tell_what_it_wants(client: FlaskClient) -> None:
+    for path in ("/queue/livez", "/queue/api/v1/tasks", "/queue/nothing"):
+        answer = client.get(path)
+        assert (answer.headers["X-Content-Type-Options"], answer.headers["Cache-Control"]) == ("nosniff", "no-store")
+    for path in ("/gone", "/unknown"):
+        assert "X-Content-Type-Options" not in client.get(path).headers
+
+
+def test_a_browser_logs_in_to_our_part(host: Flask, stranger: FlaskClient, database_url: str) -> None:
+    begun = stranger.post("/queue/api/v1/session", json={"token": make_token(database_url)})
+
+    assert begun.status_code == 201
+    assert begun.json["ends_at"].endswith("+00:00")  # type: ignore[index]
+    task_id = stranger.post("/customers/ada").json["task_id"]  # type: ignore[index]
+    cancel_it = f"/queue/api/v1/tasks/{task_id}/cancel"
+    assert stranger.post(cancel_it, json={}).status_code == 403
+    proof = {"X-CSRF-Token": begun.json["csrf_token"]}  # type: ignore[index]
+    assert stranger.post(cancel_it, json={}, headers=proof).status_code == 200
+
+
 def test_a_mistake_of_ours_is_a_problem_without_details(
     host: Flask, client: FlaskClient, problem: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,7 +238,7 @@ def test_who_commands_through_our_routes_is_noted_as_the_api(
         cancel(own, who="shop")
 
     sources = query(database_url, "SELECT array_agg(source || ' ' || who ORDER BY audit_id) FROM pipeline.audit_log")
-    assert sources == ["api api", "python shop"]
+    assert sources == ["api tester", "python shop"]
 
 
 def test_flask_pipeline_is_our_command_line(
@@ -215,7 +261,7 @@ def test_without_a_session_sends_are_sent_at_once(database_url: str) -> None:
     with process_broker(database_url):
         Pipeline(app, settings=Settings(database_url=database_url))
         app.add_url_rule("/send", view_func=lambda: send_email.send("a@b.example", "x", "y").message_id)
-        client = app.test_client()
+        client = authorised(app.test_client(), make_token(database_url))
         task_id = client.get("/send").text
 
         assert client.get(f"/pipeline/api/v1/tasks/{task_id}").json["state"] == "queued"  # type: ignore[index]

@@ -110,6 +110,24 @@ def test_a_new_task_is_told_without_its_arguments(look: Look, greet: Any) -> Non
     assert look() == []
 
 
+def test_a_follower_that_sees_no_payloads_is_told_the_same_without_them(
+    look: Look, rows: Rows, broker: PostgresBroker, greet: Any
+) -> None:
+    reader = Follower(sees_payloads=False)
+    look(reader)
+    taken(reader)
+    task_id = greet.send().message_id
+    rows(
+        "INSERT INTO pipeline.progress (task_id, reported_at, percent, note) VALUES (%s, clock_timestamp(), 7, 'a secret')",
+        task_number(rows, task_id),
+    )
+    (told,), (told_reader,) = look(reader), taken(reader)
+
+    assert [task["note"] for task in told.data["tasks"]] == ["a secret"]
+    assert [(task["task_id"], task["note"]) for task in told_reader.data["tasks"]] == [(task_id, None)]
+    assert told_reader.id == told.id
+
+
 def test_a_task_that_ran_between_two_looks_is_told(look: Look, broker: PostgresBroker, greet: Any) -> None:
     look()
     with working(broker):

@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 
 from api.live.changes import Position, Told, between, since
 from api.live.snapshots import Snapshot
+from api.live.subscription import Watcher
 from pipeline.states import TaskState
 from pipeline.store.live import Look
 from pipeline.store.tasks import TaskRow
@@ -201,3 +202,23 @@ def test_a_version_changes_with_what_is_told(change: dict[str, Any]) -> None:
 def test_a_version_does_not_tell_what_is_not_told() -> None:
     assert task().version == task(result='"another secret"', args="[]").version
     assert b"secret" not in task(result='"a secret"').frame
+
+
+def test_who_sees_no_payloads_is_told_how_a_task_is_but_no_text_of_it() -> None:
+    seen = task(note="a secret", error="a secret", progress=40)
+    watcher, reader = Watcher(1), Watcher(1, sees_payloads=False)
+
+    assert seen.seen_by(watcher) is seen
+    told = seen.seen_by(reader)
+    assert (told.data["state"], told.data["progress"]) == ("running", 40)
+    assert told.data.keys() == seen.data.keys()
+    assert told.data["note"] is told.data["error"] is told.listed["note"] is None
+    assert b"secret" not in told.frame
+
+
+def test_no_change_shows_of_what_is_not_seen() -> None:
+    before, after = task(note="a secret"), task(note="another one")
+
+    assert before.version != after.version
+    assert before.without_payloads.version == after.without_payloads.version
+    assert before.without_payloads.version != task(progress=1).without_payloads.version

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from actors.mail import send_email
 from tests.fixtures.database import query
+from tests.fixtures.tokens import make_token
 
 Send = Callable[..., str]
 Get = Callable[..., Any]
@@ -18,6 +19,12 @@ Make = Callable[[str], str]
 
 #: How runs end by which a task comes to a state.
 _OUTCOMES = {"succeeded": "s", "failed": "f", "cancelled": "c", "skipped": "k"}
+
+
+@pytest.fixture
+def token(app: object, database_url: str) -> str:
+    """One of ``tester`` with which all can be asked; who may what is a test of its own."""
+    return make_token(database_url, "admin")
 
 
 @pytest.fixture

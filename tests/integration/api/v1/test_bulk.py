@@ -35,7 +35,7 @@ def test_each_named_task_has_its_own_answer_in_their_order(post: Post, make: Mak
     assert conflict["problem"] == "urn:pipeline:problem:task-conflict"
     assert conflict["allowed_actions"] == list(allowed_actions(TaskState.SUCCEEDED))
     assert get(f"/tasks/{ids[0]}")["state"] == "cancelled"
-    assert audit("cancel") == [("cancel", "api", "api", "all of it")] * 2
+    assert audit("cancel") == [("cancel", "tester", "api", "all of it")] * 2
 
 
 def test_each_command_can_be_done_to_many(post: Post, make: Make, get: Get) -> None:

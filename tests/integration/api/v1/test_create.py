@@ -58,7 +58,7 @@ def test_a_task_is_made_and_its_place_is_told(client: FlaskClient, get: Get, aud
     assert timedelta(seconds=89) < wait < timedelta(seconds=91)
     assert get(f"/tasks/{made['task_id']}", fields="args,kwargs") == {"args": MAIL["args"], "kwargs": {}}
     assert client.get(f"/api/v1/tasks/{made['task_id']}").headers["ETag"] == answer.headers["ETag"]
-    assert audit("enqueue") == [("enqueue", "api", "api", "the first one got lost")]
+    assert audit("enqueue") == [("enqueue", "tester", "api", "the first one got lost")]
 
 
 def test_an_eta_is_an_instant_and_one_that_is_over_is_now(post: Post) -> None:

@@ -29,7 +29,7 @@ def test_a_queue_is_paused_and_resumed(post: Post, send: Send, get: Get, audit: 
     send()
     paused = post("/queues/mail/pause", {"reason": "the server is down", "resume_after_seconds": 3600})
 
-    assert (paused["is_paused"], paused["paused_by"], paused["pause_reason"]) == (True, "api", "the server is down")
+    assert (paused["is_paused"], paused["paused_by"], paused["pause_reason"]) == (True, "tester", "the server is down")
     assert datetime.fromisoformat(paused["resume_at"]).tzinfo is not None
     assert post("/queues/mail/pause")["resume_at"] is None
     for _ in range(2):
@@ -57,13 +57,13 @@ def test_a_queue_is_flushed(post: Post, make: Make, get: Get, audit: Audit) -> N
 
     assert post("/queues/mail/flush", {"reason": "start over"}) == {"queue": "mail", "cancelled": 2}
     assert [get(f"/tasks/{each}")["state"] for each in waiting] == ["cancelled"] * 2
-    assert audit("flush") == [("flush", "api", "api", "start over")]
+    assert audit("flush") == [("flush", "tester", "api", "start over")]
 
 
 def test_a_gate_is_paused_limited_and_resumed(post: Post, get: Get, app: object, audit: Audit) -> None:
     for gate in ("tenant:acme", "key:a/b"):
         assert post(f"/gates/{gate}/pause", {"resume_after_seconds": 60})["is_paused"] is True
-        assert get(f"/gates/{gate}")["paused_by"] == "api"
+        assert get(f"/gates/{gate}")["paused_by"] == "tester"
         assert post(f"/gates/{gate}/resume")["is_paused"] is False
     assert post("/gates/key:a/b", {"max_running": 2}, method="PATCH")["max_running"] == 2
     assert post("/gates/key:a/b", {"max_running": None}, method="PATCH")["max_running"] is None
@@ -124,8 +124,8 @@ def test_what_the_client_has_not_seen_is_left_alone(client: FlaskClient, post: P
 def test_a_worker_is_drained(post: Post, worker_id: int, audit: Audit) -> None:
     drained = post(f"/workers/{worker_id}/drain", {"reason": "a new kernel"}, 202)
 
-    assert (drained["drained_by"], drained["drain_reason"]) == ("api", "a new kernel")
-    assert audit("drain") == [("drain", "api", "api", "a new kernel")]
+    assert (drained["drained_by"], drained["drain_reason"]) == ("tester", "a new kernel")
+    assert audit("drain") == [("drain", "tester", "api", "a new kernel")]
 
 
 @pytest.mark.parametrize("which", ["all", "host"])

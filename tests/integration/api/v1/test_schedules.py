@@ -43,7 +43,7 @@ def test_a_schedule_is_made_and_shown(client: FlaskClient, get: Get, audit: Audi
     assert answer.headers["ETag"] == client.get("/api/v1/schedules/nightly").headers["ETag"]
     assert [(who, source, reason) for _, who, source, reason in audit("add_schedule", "schedule", "add")] in (
         [],
-        [("api", "api", "the mails")],
+        [("tester", "api", "the mails")],
     )
 
 
@@ -94,7 +94,7 @@ def test_what_the_client_has_not_seen_is_left_alone(client: FlaskClient, post: P
 
 def test_a_schedule_is_paused_and_resumed(post: Post, nightly: Any) -> None:
     paused = post("/schedules/nightly/pause", {"reason": "holidays"})
-    assert (paused["state"], paused["paused_by"], paused["pause_reason"]) == ("paused", "api", "holidays")
+    assert (paused["state"], paused["paused_by"], paused["pause_reason"]) == ("paused", "tester", "holidays")
     assert paused["next_due_at"] is None
 
     resumed = post("/schedules/nightly/resume")

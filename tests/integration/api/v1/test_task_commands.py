@@ -98,7 +98,7 @@ def test_a_waiting_task_is_cancelled_once_or_twice(post: Post, make: Make, audit
         for _ in range(2):
             shown = post(f"/tasks/{task_id}/cancel", {"reason": "ordered twice"})
             assert (shown["state"], shown["error"]) == ("cancelled", "Cancelled: ordered twice")
-    assert audit("cancel") == [("cancel", "api", "api", "ordered twice")] * 2
+    assert audit("cancel") == [("cancel", "tester", "api", "ordered twice")] * 2
 
 
 def test_each_command_does_what_it_says_and_is_noted(post: Post, make: Make, audit: Audit) -> None:
@@ -114,7 +114,7 @@ def test_each_command_does_what_it_says_and_is_noted(post: Post, make: Make, aud
     assert (clone["queue"], clone["priority"], clone["parent_id"]) == ("slow", 7, task_id)
     noted = audit("snooze", "reschedule", "reprioritise", "retry", "move", "clone")
     assert [action for action, *_ in noted] == ["snooze", "reschedule", "reprioritise", "retry", "move", "clone"]
-    assert {tuple(rest) for _, *rest in noted} == {("api", "api", "because")}
+    assert {tuple(rest) for _, *rest in noted} == {("tester", "api", "because")}
 
 
 def test_a_task_that_has_succeeded_is_retried_by_who_means_it(post: Post, make: Make) -> None:
