@@ -20,12 +20,12 @@ from typing import Any, NoReturn, TypeVar
 from flask import current_app, request
 
 from api import csrf
+from api.reading import read
 from api.refusals import ScopeMissing, TokenRefused, Unauthenticated
 from api.scopes import Scope
 from api.sessions import read_cookie
 from pipeline.commands.tokens import hash_of, is_secret
 from pipeline.logger import get_logger
-from pipeline.runtime import ask
 from pipeline.settings import is_loopback
 from pipeline.store import tokens
 
@@ -133,7 +133,7 @@ def _of_token(header: str) -> Caller:
     scheme, _, secret = header.strip().partition(" ")
     if scheme.lower() != "bearer":
         _refuse("no token", Unauthenticated())
-    found = ask(tokens.use, hash_of(secret.strip())) if is_secret(secret.strip()) else None
+    found = read(tokens.use, hash_of(secret.strip())) if is_secret(secret.strip()) else None
     if found is None:
         _refuse("unknown token", TokenRefused("There is no such token"))
     if found.state != "live":
@@ -148,7 +148,7 @@ def _of_session() -> Caller:
     cookie = read_cookie()
     if cookie is None:
         raise Unauthenticated
-    found = ask(tokens.use_session, hash_of(cookie))
+    found = read(tokens.use_session, hash_of(cookie))
     if found is None:
         _refuse("unknown session", TokenRefused("This session is over; log in again"))
     return Caller(found.name, Scope(found.scope), found.ends_at, cookie)

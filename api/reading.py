@@ -16,7 +16,9 @@ R = TypeVar("R")
 
 
 def read(statement: Callable[Concatenate[Mapping[str, str], Cursor, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function of the store that only reads, for so long as PIPELINE_HTTP_STATEMENT_SECONDS allows.
+    """Run a function of the store for so long as PIPELINE_HTTP_STATEMENT_SECONDS allows.
+
+    It is safe to repeat, as what only reads is, or remembers that somebody was here.
 
     Raises:
         QueryTimedOut: It would take longer: 504.

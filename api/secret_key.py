@@ -7,7 +7,7 @@ import hmac
 from flask import current_app
 
 from api.extensions import app_settings
-from pipeline.runtime import ask
+from api.reading import read
 from pipeline.store import tokens
 
 _KEPT = "pipeline.secret_key"
@@ -23,6 +23,6 @@ def _secret() -> bytes:
     if given is not None:
         return given.encode()
     if _KEPT not in current_app.extensions:
-        current_app.extensions[_KEPT] = ask(tokens.shared_secret)
+        current_app.extensions[_KEPT] = read(tokens.shared_secret)
     secret: bytes = current_app.extensions[_KEPT]
     return secret

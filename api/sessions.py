@@ -13,10 +13,10 @@ import secrets
 from flask import request
 from werkzeug.wrappers import Response
 
+from api.reading import read
 from api.refusals import TokenRefused, TooManyLogins
 from pipeline.commands.tokens import hash_of, is_secret
 from pipeline.logger import get_logger
-from pipeline.runtime import ask
 from pipeline.store import rate_limits, tokens
 from pipeline.store.tokens import SessionUse
 
@@ -37,7 +37,7 @@ def begin_with_token(token: str) -> tuple[SessionUse, str]:
     _count_login()
     cookie = secrets.token_urlsafe(32)
     hashes = {"token": hash_of(token), "session": hash_of(cookie)} if is_secret(token) else None
-    found = None if hashes is None else ask(tokens.begin_session, **hashes)
+    found = None if hashes is None else read(tokens.begin_session, **hashes)
     return _begun(found, "token", "There is no such token, or it has ended"), cookie
 
 
@@ -50,13 +50,13 @@ def begin_with_code(code: str) -> tuple[SessionUse, str]:
     """
     _count_login()
     cookie = secrets.token_urlsafe(32)
-    found = ask(tokens.redeem_login, code=hash_of(code), session=hash_of(cookie))
+    found = read(tokens.redeem_login, code=hash_of(code), session=hash_of(cookie))
     return _begun(found, "code", "This login URL was used already, or is too old"), cookie
 
 
 def end(cookie: str) -> None:
     """End a session."""
-    ask(tokens.end_session, hash_of(cookie))
+    read(tokens.end_session, hash_of(cookie))
 
 
 def read_cookie() -> str | None:
@@ -89,7 +89,7 @@ def _begun(found: SessionUse | None, what: str, complaint: str) -> SessionUse:
 def _count_login() -> None:
     """Count in the database, so that the limit holds over all processes."""
     key = f"api login {_client()}"
-    if not ask(rate_limits.count, key, 1, _LOGIN_SECONDS * 1000, most=_MOST_LOGINS):
+    if not read(rate_limits.count, key, 1, _LOGIN_SECONDS * 1000, most=_MOST_LOGINS):
         log.warning("login.limited", address=request.remote_addr)
         raise TooManyLogins(_LOGIN_SECONDS)
 

@@ -90,6 +90,20 @@ def test_a_server_that_falls_silent_is_away(
 
 
 @pytest.mark.leaves("transaction")
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_so_it_is_where_it_is_asked_who_asks(
+    client: FlaskClient, problem: Any, lock: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, is_silent: bool
+) -> None:
+    assert client.get("/api/v1/gates").status_code == 200
+    lock("api_token")
+    if is_silent:
+        monkeypatch.setattr("pipeline.store.metrics.limit_time", lambda *_: None)
+
+    with within(2):
+        problem(client.get("/api/v1/gates"), 503 if is_silent else 504)
+
+
+@pytest.mark.leaves("transaction")
 def test_when_all_connections_are_in_use_that_is_said_soon(
     app: Flask, client: FlaskClient, problem: Any, settings: Settings
 ) -> None:
