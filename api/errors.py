@@ -48,8 +48,6 @@ STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 _KINDS = tuple(kind for kind, _ in STATUSES)
 #: Their text names hosts and ports, which is for the log.
 _DISCREET = (DatabaseUnavailable, OperationalError)
-#: What a program may want to know of an error, besides its text.
-_TOLD = ("task_id", "state", "limit", "field", "reason")
 _RETRY_AFTER_SECONDS = "5"
 
 log = get_logger(__name__)
@@ -67,7 +65,7 @@ def _answer(error: Exception) -> Response:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request.failed", error=str(error), status=status.value)
     detail = "PostgreSQL does not answer; try again in a moment." if isinstance(error, _DISCREET) else str(error)
-    known = {name: getattr(error, name) for name in _TOLD if hasattr(error, name)}
+    known = {name: getattr(error, name) for name in ("task_id", "state", "limit") if hasattr(error, name)}
     response = problem(status, f"urn:pipeline:problem:{_dashed(type(error).__name__)}", detail, **known)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
