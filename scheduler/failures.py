@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psycopg2
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ActorUnknown, PipelineError
 from pipeline.logger import get_logger
 
 #: How often a schedule that cannot be fired is complained of.
@@ -45,14 +45,16 @@ class Failures:
                 return
             self._failures[number] = _Failure(schedule, now)
         is_told_in_a_line = isinstance(error, PipelineError | psycopg2.Error)
-        log.error(
-            "schedule.not_fired",
-            schedule=schedule,
-            error=str(error).strip() or type(error).__name__,
-            exc_info=None if is_told_in_a_line else error,
-        )
+        exc_info = None if is_told_in_a_line else error
+        log.error("schedule.not_fired", schedule=schedule, error=_reason(error), exc_info=exc_info)
 
     def remove(self, number: int) -> None:
         """Note that there is nothing to complain of any more."""
         with self._mutex:
             self._failures.pop(number, None)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ActorUnknown):
+        return f"this program knows no actor {error.actor}; name the module that declares it as an argument"
+    return str(error).strip() or type(error).__name__

@@ -151,14 +151,14 @@ def schedulers(patient: Patient) -> Answer:
     """Whatever is due is fired."""
     found = doctor.scheduler_health(patient.sql, patient.cursor)
     if found.schedules and not found.alive:
-        return _fail(f"{found.schedules} schedules and no daemon", "Run: pipeline scheduler, or pause the schedules.")
+        return _fail(f"schedules: {found.schedules}, and no daemon", "Run: pipeline scheduler, or pause the schedules.")
     if found.failing:
         remedy = "The scheduler's log says why (schedule.not_fired): mostly it does not import the actor's module."
         return _fail(f"due and not fired: {_listed(found.failing)}", remedy)
     if found.off_seconds > _SCHEDULER_SKEW_SECONDS:
         remedy = "Let NTP set it. The database's clock decides what is due, so nothing is fired early or late."
         return _warn(f"the clock of {found.off} is {found.off_seconds:.1f} s off", remedy)
-    return _ok(f"{found.schedules} schedules, {found.alive} daemons")
+    return _ok(f"schedules: {found.schedules}, daemons: {found.alive}")
 
 
 def tasks(patient: Patient) -> Answer:

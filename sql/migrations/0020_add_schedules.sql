@@ -46,7 +46,8 @@ CREATE TABLE firing (
     message_id  uuid,                  -- its task, if it has one
     schedule_id int         NOT NULL,
     instants    int         NOT NULL DEFAULT 1,  -- so many up to this one were missed
-    outcome     "char"      NOT NULL,  -- f fired, o left out because of overlap, m missed
+    -- f fired, o left out because of overlap, m missed
+    outcome     "char"      NOT NULL,
     is_manual   boolean     NOT NULL DEFAULT false,
     schedule    text        NOT NULL,  -- its name then
     fired_by    text        NOT NULL,  -- the daemon, or who ran it by hand

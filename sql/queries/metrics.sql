@@ -70,9 +70,9 @@ SELECT (SELECT count(*) FROM :"schema".schedule WHERE paused_at IS NULL), (SELEC
 
 -- name: metric_firings
 -- How many instants of each schedule were fired, left out and missed since the beginning.
-SELECT s.name, coalesce(sum(t.instants) FILTER (WHERE t.outcome = 'f'), 0)::bigint,
-       coalesce(sum(t.instants) FILTER (WHERE t.outcome NOT IN ('f', 'm')), 0)::bigint,
-       coalesce(sum(t.instants) FILTER (WHERE t.outcome = 'm'), 0)::bigint
+SELECT s.name, coalesce(sum(CASE t.outcome WHEN 'f' THEN t.instants END), 0)::bigint,
+       coalesce(sum(CASE t.outcome WHEN 'o' THEN t.instants END), 0)::bigint,
+       coalesce(sum(CASE t.outcome WHEN 'm' THEN t.instants END), 0)::bigint
   FROM :"schema".schedule s LEFT JOIN :"schema".schedule_total t ON t.schedule = s.name
  GROUP BY s.name ORDER BY s.name
 

@@ -14,12 +14,14 @@ SELECT name, state, kind, expression, timezone, actor, queue, priority, args, kw
  ORDER BY name
 
 -- name: schedule_to_fire
--- One schedule as it is read to be fired: without what became of its last task, which takes longer to find than all the rest.
-SELECT name, state, kind, expression, timezone, actor, queue, priority, args, kwargs, options, tags, description, missed, max_age_seconds,
-       grace_seconds, overlap, jitter_seconds, gap, fold, anchor_at, starts_at, ends_at, paused_at, paused_by, pause_reason, done_until,
-       NULL::timestamptz, NULL::timestamptz, NULL::text, NULL::text, declared_by, created_at, updated_at, updated_by, version, schedule_id
-  FROM :"schema".schedule_status
- WHERE schedule_id = %(id)s
+-- One schedule as it is read to be fired; nothing of its last task.
+SELECT (f.found).name, CASE WHEN (f.found).paused_at IS NULL THEN 'active' ELSE 'paused' END, (f.found).kind, (f.found).expression,
+       (f.found).timezone, (f.found).actor, (f.found).queue, (f.found).priority, (f.found).args, (f.found).kwargs, (f.found).options,
+       (f.found).tags, (f.found).description, (f.found).missed, (f.found).max_age_seconds, (f.found).grace_seconds, (f.found).overlap,
+       (f.found).jitter_seconds, (f.found).gap, (f.found).fold, (f.found).anchor_at, (f.found).starts_at, (f.found).ends_at,
+       (f.found).paused_at, (f.found).paused_by, (f.found).pause_reason, f.done_until, NULL, NULL, NULL, NULL, (f.found).declared_by,
+       (f.found).created_at, (f.found).updated_at, (f.found).updated_by, (f.found).version, (f.found).schedule_id
+  FROM :"schema".schedule_to_fire_v1(%(id)s) AS f
 
 -- name: beat_scheduler
 -- Say that a daemon lives, or that it ends; its number, and what time it is.

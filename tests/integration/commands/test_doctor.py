@@ -257,10 +257,10 @@ def beat(rows: Rows, *failing: str, clock_off: float = 0) -> None:
 
 
 def test_schedules_without_a_daemon_fail(check: Check, rows: Rows, schedule: None) -> None:
-    assert (check("schedulers").verdict, check("schedulers").found) == (FAIL, "1 schedules and no daemon")
+    assert (check("schedulers").verdict, check("schedulers").found) == (FAIL, "schedules: 1, and no daemon")
 
     beat(rows)
-    assert (check("schedulers").verdict, check("schedulers").found) == (OK, "1 schedules, 1 daemons")
+    assert (check("schedulers").verdict, check("schedulers").found) == (OK, "schedules: 1, daemons: 1")
     rows("UPDATE pipeline.scheduler SET beat_at = now() - interval '2 min'")
     assert check("schedulers").verdict is FAIL
     rows("SELECT pipeline.pause_schedule_v1('report', 'me', '')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -309,6 +310,17 @@ def test_a_daemon_says_that_it_lives_and_that_it_ends(cursor):
     assert abs(now - datetime.now(tz=UTC)) < timedelta(seconds=5)
     schedules.beat(SQL, cursor, number, Beat("here", 1, clock, ends=True))
     assert schedules.schedulers(SQL, cursor)[0].state == "stopped"
+
+
+def test_what_is_read_to_be_fired_is_what_the_view_shows_but_for_the_last_task(cursor, put):
+    row = put(tags=["nightly"], args=[1], kwargs={"a": None}, max_age_seconds=5)
+    fire(cursor, due(row, 1))
+
+    found = schedules.to_fire(SQL, cursor, row.schedule_id)
+
+    nothing = dict.fromkeys(("last_due_at", "last_fired_at", "last_task_id", "last_state"))
+    assert found == dataclasses.replace(read(cursor), **nothing)
+    assert schedules.to_fire(SQL, cursor, row.schedule_id + 1) is None
 
 
 def test_a_daemon_learns_the_versions_of_what_is_not_paused(cursor, put):

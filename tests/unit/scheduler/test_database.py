@@ -57,6 +57,8 @@ def test_a_mistake_of_ours_is_shown_with_its_traceback_and_a_known_error_in_a_li
         failures.add(1, "b", ActorUnknown("unheard"))
 
     assert [line["schedule"] for line in logs] == ["b", "a"]
+    assert [line["error"][:32] for line in logs] == ["this program knows no actor unhe", "ZeroDivisionError"]
+    assert [bool(line["exc_info"]) for line in logs] == [False, True]
     assert failures.schedules == ["a", "b"]
     failures.remove(2)
     failures.remove(3)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,10 @@ BEGIN, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2041, 1, 1, tzinfo=UTC)
 ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 ANCHOR = datetime(2019, 12, 31, 23, 15, tzinfo=UTC)
+
+
+#: Of tests with ``examples``, on a machine that does something else, too.
+timeout = pytest.mark.timeout(900 if IS_LONG else 120)
 
 
 def examples(few: int) -> settings:
