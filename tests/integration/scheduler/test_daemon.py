@@ -38,6 +38,20 @@ def test_it_fires_each_instant_and_signs_it(schedules: Schedules, start: Start) 
     schedules.assert_tasks_are_those_of_firings()
 
 
+def test_a_task_knows_its_schedule_and_its_instant(schedules: Schedules, start: Start) -> None:
+    schedules.put("tick")
+    start()
+
+    schedules.go_on("tick", seconds=1)
+
+    told = schedules.rows(
+        "SELECT t.payload->'options'->>'schedule', (t.payload->'options'->>'due_at')::timestamptz = f.due_at"
+        "  FROM pipeline.firing f JOIN pipeline.task t USING (message_id)"
+    )
+    assert told
+    assert set(told) == {("tick", True)}
+
+
 def test_what_is_made_changed_paused_resumed_and_removed_is_seen_within_two_seconds(
     schedules: Schedules, start: Start
 ) -> None:
