@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from actors.days import german_today
+from actors.days import day_of_task
 from actors.errors import ErpError, PeriodInvalid
 from actors.models import Invoice, MonthClosing, Order, Product
 from pipeline import actor, current_task
@@ -57,9 +57,12 @@ def monthly_report(year: int, month: int) -> MonthlyReport:
 
 @actor(queue_name="reports", max_retries=5, transactional=True, throws=(ErpError,))
 def daily_report(day: str | None = None) -> DailyReport:
-    """Sum up the invoices issued on a day (``2026-12-31``), by default yesterday. Safe to run twice: it only reads."""
+    """Sum up the invoices issued on a day (``2026-12-31``), by default the one before.
+
+    Of a schedule's task, that is the day before its instant, however late it runs. Safe to run twice: it only reads.
+    """
     session = current_task().session
-    return summarize_day(session, german_today(session) - timedelta(days=1) if day is None else _read_day(day))
+    return summarize_day(session, day_of_task(session) - timedelta(days=1) if day is None else _read_day(day))
 
 
 @actor(queue_name="reports", max_retries=5, transactional=True, throws=(ErpError,))
@@ -70,7 +73,7 @@ def month_end_closing(year: int | None = None, month: int | None = None) -> Mont
     """
     session = current_task().session
     if year is None and month is None:
-        ends = german_today(session) - _CLOSING_SLACK
+        ends = day_of_task(session) - _CLOSING_SLACK
         year, month = ends.year, ends.month
     return close_month(session, year, month)
 

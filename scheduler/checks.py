@@ -38,6 +38,8 @@ _NO_OPTIONS = {
     "priority": "that is what priority is for",
     "queue_name": "that is what queue is for",
     "delay": "its tasks are due with it; jitter lets them begin later",
+    "schedule": "its tasks have its name there",
+    "due_at": "its tasks have their instant there",
 }
 
 

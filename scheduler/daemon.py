@@ -223,7 +223,7 @@ class Daemon:
         due = due_now(schedule, timing, self._clock.now())
         if due is None:
             return self._until_next(timing, schedule.done_until)
-        tasks = [(instant, task_of(schedule)) for instant in due.instants]
+        tasks = [(instant, task_of(schedule, instant)) for instant in due.instants]
         wanted = Due(
             schedule.schedule_id, schedule.version, schedule.done_until, due.until, tasks, due.missed, due.missed_count
         )

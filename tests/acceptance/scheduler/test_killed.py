@@ -37,7 +37,7 @@ def test_three_daemons_with_wrong_clocks_of_which_one_is_killed_every_second(
         eventually(lambda at=strike_at: schedules.now() >= at, every=0.05)
         victim.kill()
         victim.start()
-    eventually(lambda: all(schedules.last(row.name) == end for row in rows), within=30, every=0.2)
+    eventually(lambda: schedules.last(*(row.name for row in rows)) == end, within=60, every=0.1)
 
     for row in rows:
         firings = schedules.firings(row.name)

@@ -35,15 +35,13 @@ def test_the_policies_decide_what_becomes_of_half_a_minute_without_a_database(
     with schedules_of(server.url) as schedules:
         eventually(lambda: len(schedules.daemons()) == 2, within=30)
         rows = put_one_of_each_policy(schedules, grace_seconds=GRACE)
-        for name in rows:
-            schedules.go_on(name)
+        schedules.go_on(*rows)
 
     server.stop()
     threading.Event().wait(SECONDS)
 
     with embedded.start(home) as server, schedules_of(server.url) as schedules:
-        for name in rows:
-            schedules.go_on(name, within=20)
+        schedules.go_on(*rows, within=20)
         assert_policies_decided(schedules, rows, grace=GRACE, away=SECONDS)
         for daemon in daemons:
             assert daemon.log.count("scheduler.database_away") == daemon.log.count("scheduler.database_back") == 1

