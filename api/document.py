@@ -56,7 +56,8 @@ def made() -> dict[str, Any]:
         for path, item in blueprint.paths.items():
             operations = {method: getattr(item, method) for method in item.model_fields_set}
             paths[path] = paths.get(path, PathItem()).model_copy(update=operations)
-        schemas |= blueprint.components_schemas
+        for name, schema in blueprint.components_schemas.items():
+            assert schemas.setdefault(name, schema) == schema, f"two shapes are called {name}"  # noqa: S101
         tags |= {tag.name: tag for tag in blueprint.tags}
     schemas |= _schemas_of_problems()
     document = {
