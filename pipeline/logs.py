@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 #: Says every second what the states of our tasks say better.
-_TALKATIVE = ("dramatiq", "gunicorn.error", "mail.log")
+_TALKATIVE = ("apscheduler", "dramatiq", "gunicorn.error", "mail.log")
 #: How Dramatiq's line about the arguments of a call begins.
 _ARGUMENTS = "Received args="
 

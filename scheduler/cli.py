@@ -74,14 +74,14 @@ def list_(as_json: bool) -> None:
     """Show each schedule: when it is due, when next and last, in its own zone, and what became of its last task."""
     from pipeline.cli import tables
     from pipeline.cli.environment import use_running_database
-    from scheduler.commands import list_schedules, next_due
+    from scheduler.commands import list_schedules
 
     use_running_database()
-    rows = [(row, next_due(row)) for row in list_schedules()]
+    rows = list_schedules()
     if as_json:
-        tables.show_json([_as_json(row) for row, _ in rows])
+        tables.show_json([_as_json(row) for row in rows])
     else:
-        tables.show(tables.schedule_table(rows))
+        tables.show(tables.schedule_table((row, *_next(row)) for row in rows))
 
 
 @schedule.command()
@@ -269,17 +269,27 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _as_json(row: ScheduleRow) -> dict[str, Any]:
     from dataclasses import asdict
 
+    due_at, problem = _next(row)
+    return {"name": row.name, "state": row.state, "next_due_at": due_at, "problem": problem, **asdict(row)}
+
+
+def _next(row: ScheduleRow) -> tuple[datetime | None, str | None]:
+    """Return when it is due next, or what is wrong with it: somebody may have written it by SQL."""
+    from pipeline.errors import ScheduleInvalid
     from scheduler.commands import next_due
 
-    return {"name": row.name, "state": row.state, "next_due_at": next_due(row), **asdict(row)}
+    try:
+        return next_due(row), None
+    except ScheduleInvalid as error:
+        return None, f"{error.field}: {error.reason}"
 
 
 def _due(row: ScheduleRow) -> str:
     from zoneinfo import ZoneInfo
 
-    from scheduler.commands import next_due
-
     if row.state == "paused":
         return "it is paused"
-    upcoming = next_due(row)
+    upcoming, problem = _next(row)
+    if problem is not None:
+        return problem
     return f"it is due next at {upcoming.astimezone(ZoneInfo(row.timezone)).isoformat()}" if upcoming else "it is over"

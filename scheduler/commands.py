@@ -20,6 +20,7 @@ from pipeline.store.audit import By
 from pipeline.store.schedules import FiringRow, Put, ScheduleRow
 from scheduler.checks import check
 from scheduler.definition import Definition
+from scheduler.due import timing_of
 from scheduler.instants import Preview, following, preview
 from scheduler.messages import task_of
 
@@ -238,7 +239,7 @@ def preview_schedule(name: str, n: int = 10, *, after: datetime | None = None, t
         ScheduleUnknown: There is no such schedule.
     """
     row = find_schedule(name, target=target)
-    return preview(Definition.of(row).timing, after or datetime.now(tz=UTC), n)
+    return preview(timing_of(row), after or datetime.now(tz=UTC), n)
 
 
 def next_due(row: ScheduleRow) -> datetime | None:
@@ -246,7 +247,7 @@ def next_due(row: ScheduleRow) -> datetime | None:
 
     It lies in the past if no daemon fires.
     """
-    return following(Definition.of(row).timing, row.done_until) if row.state == "active" else None
+    return following(timing_of(row), row.done_until) if row.state == "active" else None
 
 
 # --- what they have in common -----------------------------------------------------------------------------------------

@@ -9,21 +9,19 @@ A module of ``PIPELINE_SCHEDULES`` declares schedules by a sequence of its own::
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pipeline.errors import ConfigurationError, PipelineError, ScheduleInvalid
+from pipeline.errors import ConfigurationError, ScheduleInvalid
 from pipeline.logger import get_logger
 from pipeline.runtime import transact
 from pipeline.settings import get_settings
 from pipeline.store import schedules
 from pipeline.store.audit import By
 from pipeline.store.schedules import Put
+from pipeline.supervisor.modules import imported
 from scheduler.checks import check
 from scheduler.definition import Definition
 
@@ -128,21 +126,10 @@ def _modules(modules: Sequence[str] | None) -> Sequence[str]:
 
 
 def _of_module(name: str) -> Sequence[Schedule]:
-    found = getattr(_import(name), "SCHEDULES", ())
+    found = getattr(imported(name), "SCHEDULES", ())
     if not isinstance(found, list | tuple) or not all(isinstance(each, Schedule) for each in found):
         raise ConfigurationError(f"SCHEDULES of the module {name} is not a list of scheduler.Schedule: {found!r}")
     return found
-
-
-def _import(name: str) -> Any:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as a worker finds its modules; behind all else, so that it hides nothing
-    try:
-        return import_module(name)
-    except (PipelineError, ImportError) as error:
-        raise ConfigurationError(f"The module {name} cannot be imported: {error}") from error
-    except Exception as error:
-        raise ConfigurationError(f"The module {name} cannot be imported: {error!r}") from error
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from pipeline.errors import ScheduleInvalid
 from scheduler import zones
+from scheduler.due import timing_of
 from scheduler.fields import TIMINGS, actor_name, columns, text
 from scheduler.instants import default_fold
 from scheduler.timing import Fold, Gap, Kind, Timing
 
 if TYPE_CHECKING:
     from pipeline.store.schedules import ScheduleRow
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: A Monday that begins a month and a year: weeks, months and years that are counted from it begin as people expect.
 _ANCHOR = datetime(2018, 1, 1)  # noqa: DTZ001 - what the clock of each zone shows
@@ -75,25 +79,16 @@ class Definition:
             ScheduleInvalid: A field cannot be read.
         """
         new = replace(self, **columns(given))
-        if "fold" not in given and self.fold == default_fold(self.kind, self.expression):
+        if "fold" not in given and self.fold == _if_valid(default_fold, self.kind, self.expression):
             new = replace(new, fold=default_fold(new.kind, new.expression))
-        if "anchor_at" not in given and self.anchor_at == default_anchor(self.timezone):
+        if "anchor_at" not in given and self.anchor_at == _if_valid(default_anchor, self.timezone):
             new = replace(new, anchor_at=default_anchor(new.timezone))
         return new
 
     @property
     def timing(self) -> Timing:
         """When it is due."""
-        return Timing(
-            self.kind,
-            self.expression,
-            self.timezone,
-            gap=self.gap,
-            fold=self.fold,
-            anchor_at=self.anchor_at,
-            starts_at=self.starts_at,
-            ends_at=self.ends_at,
-        )
+        return timing_of(self)
 
     def as_columns(self, only_changes_from: Definition | None = None) -> dict[str, Any]:
         """Write the columns as JSON has them: all, or those that differ from what they were."""
@@ -111,3 +106,11 @@ def default_anchor(timezone: str) -> datetime:
         ScheduleInvalid: There is no such zone.
     """
     return _ANCHOR.replace(tzinfo=zones.zone(timezone)).astimezone(UTC)
+
+
+def _if_valid(default: Callable[P, T], *of: P.args, **also: P.kwargs) -> T | None:
+    """Return a default; None of what cannot be read, as somebody may have written it by SQL."""
+    try:
+        return default(*of, **also)
+    except ScheduleInvalid:
+        return None

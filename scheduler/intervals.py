@@ -53,8 +53,9 @@ def _at(text: str, anchor: datetime, clock: tuple[str | None, ...]) -> datetime:
     """Take the time of the day from the text, or else from the anchor."""
     if clock[0] is None:
         return anchor
+    hour, minute, second = (int(part or 0) for part in clock)
     try:
-        return datetime.combine(anchor, time(*(int(part or 0) for part in clock)), UTC)
+        return datetime.combine(anchor, time(hour, minute, second), UTC)
     except ValueError as error:
         raise _invalid(text, f"not a time of the day: {error}") from None
 

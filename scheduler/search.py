@@ -20,7 +20,7 @@ _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 #: No clock was ever set back by more than a day.
 _LONGEST_FOLD = timedelta(days=2)
-#: The rarest cron text, a fifth Monday of February, comes every 40 years. Whoever finds none for so long finds none.
+#: Where all is left out for so long, all is. The rarest cron text, a fifth Monday of February, comes every 40 years.
 _GIVE_UP = timedelta(days=366 * 60)
 
 
@@ -44,8 +44,7 @@ def first_due(timing: Timing, clock: Clock, start: datetime) -> datetime | None:
 
 
 def count_cron(timing: Timing, clock: Clock, start: datetime, end: datetime) -> int:
-    """Count the due instants of a cron text in [start, end], both whole seconds, day by day."""
-    start = _past_repeat(timing, clock, start)
+    """Count the due instants of a cron text between two of them, day by day; the two count as well."""
     since, total = start - _SECOND, 0
     offset = zones.offset(clock.zone, since)
     while True:
@@ -64,7 +63,7 @@ def _count_readings(timing: Timing, begin: datetime, end: datetime) -> int:
     days, times = days_and_times(timing.expression)
     midnight, total = begin.replace(hour=0, minute=0, second=0), 0
     while (day := days.get_next_fire_time(None, midnight)) is not None and day < end:
-        total += max(0, bisect_left(times, end - day) - bisect_left(times, begin - day))
+        total += bisect_left(times, end - day) - bisect_left(times, begin - day)
         midnight = day + _DAY
     return total
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 from rich.console import Console
@@ -184,13 +184,13 @@ def timeline_table(rows: Iterable[TimelineRow]) -> Table:
     return table
 
 
-def schedule_table(rows: Iterable[tuple[ScheduleRow, datetime | None]]) -> Table:
-    """One line per schedule, and when it is due next; times are those of its own zone."""
+def schedule_table(rows: Iterable[tuple[ScheduleRow, datetime | None, str | None]]) -> Table:
+    """One line per schedule, and when it is due next, or what is wrong with it; times are those of its own zone."""
     table = _table("schedules", ["schedule", "due", "next", "last"])
-    for row, next_due in rows:
-        zone = ZoneInfo(row.timezone)
+    for row, next_due, problem in rows:
+        zone = _zone(row.timezone)
         due = f"every {row.expression}" if row.kind == "interval" else f"{row.expression}\n{row.timezone}"
-        upcoming = "paused" if row.state == "paused" else _local(next_due, zone, "%Z")
+        upcoming = "paused" if row.state == "paused" else problem or _local(next_due, zone, "%Z")
         last = f"{_local(row.last_due_at, zone)}\n{row.last_state or 'gone'}" if row.last_due_at else ""
         _add(table, row.name, due, upcoming, last)
     return table
@@ -205,7 +205,7 @@ def firing_table(rows: Iterable[FiringRow], timezone: str) -> Table:
             row.state if row.outcome == "fired" else row.outcome + (f" ×{row.instants}" if row.instants > 1 else "")
         )
         told = f"{became}\nby {row.fired_by}" if row.is_manual else became
-        _add(table, _local(row.due_at, ZoneInfo(timezone)), late, told, row.task_id)
+        _add(table, _local(row.due_at, _zone(timezone)), late, told, row.task_id)
     return table
 
 
@@ -258,6 +258,14 @@ def _when(instant: datetime | None) -> str:
     local = instant.astimezone()
     is_today = local.date() == datetime.now(tz=local.tzinfo).date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _zone(name: str) -> ZoneInfo:
+    """Find a zone; UTC for one that this machine does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
 
 
 def _local(instant: datetime | None, zone: ZoneInfo, more: str = "") -> str:

@@ -19,8 +19,9 @@ _PORTS = 100
 #: What a worker may take beyond the time its tasks have.
 _GRACE_SECONDS = 20.0
 
-#: The programs around the worker. They are named and not imported: the core knows no actor and no Flask.
+#: The programs around the worker. They are named and not imported: the core knows no actor, no schedule and no Flask.
 _MAIL_CATCHER = ("-m", "actors.smtp_dev")
+_SCHEDULER = ("-m", "scheduler")
 _WEB = (
     "-m",
     "gunicorn",
@@ -39,7 +40,7 @@ _WEB = (
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the web server. [PIPELINE_HTTP_PORT, 8000]")
 def up(port: int | None) -> None:
-    """Run everything: database, migrations, mail catcher, workers, web.
+    """Run everything: database, migrations, mail catcher, workers, scheduler, web.
 
     The database is the one in DATABASE_URL or else an embedded one; mails are caught as files unless
     PIPELINE_SMTP_HOST is set. If the port is taken the next free one is used. Ctrl-C stops in order: no new requests,
@@ -55,6 +56,7 @@ def up(port: int | None) -> None:
         apply_all(url, settings)
         changes = {"database_url": url, **_start_mail_catcher(services, settings)}
         _start_worker(services, settings, changes)
+        _start_scheduler(services, changes)
         _start_web(services, settings, changes, port or settings.http_port)
         status = services.run()
     click.get_current_context().exit(status)
@@ -106,6 +108,13 @@ def _start_worker(services: Services, settings: Settings, changes: dict[str, obj
 
     services.start("worker", [sys.executable, "-m", "pipeline.cli", "worker"], environment(**changes))
     _tell("Worker", f"{settings.processes} processes with {settings.threads} threads each")
+
+
+def _start_scheduler(services: Services, changes: dict[str, object]) -> None:
+    from pipeline.settings import environment
+
+    services.start("scheduler", [sys.executable, *_SCHEDULER], environment(**changes))
+    _tell("Scheduler", "1 process")
 
 
 def _start_web(services: Services, settings: Settings, changes: dict[str, object], wanted: int) -> None:

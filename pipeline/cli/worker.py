@@ -11,7 +11,7 @@ _SELF_DESCRIBING = {"-h", "--help"}
 
 
 class RunUnlessNamed(click.Group):
-    """Commands about workers; what is none of their names are the arguments of ``run``."""
+    """Commands about processes; what is none of their names are the arguments of ``run``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the name of ``run`` in front of its arguments."""
@@ -25,7 +25,7 @@ class RunUnlessNamed(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options of ``run``, which is what most ask for, and then the other commands."""
-        run.format_options(ctx, formatter)
+        self.commands["run"].format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: This machine's clock decides nothing, but its log is read beside those of others.
 _SKEW_SECONDS, _WRONG_SECONDS = 2.0, 60.0
+_SCHEDULER_SKEW_SECONDS = 5.0
 _FULL, _TOO_FULL = 0.8, 0.95
 #: Runs, tasks and parked tasks that are looked at, at most.
 _ATTEMPTS, _TASKS, _PARKED = 100_000, 10_000, 10_000
@@ -146,6 +147,20 @@ def queues(patient: Patient) -> Answer:
     )
 
 
+def schedulers(patient: Patient) -> Answer:
+    """Whatever is due is fired."""
+    found = doctor.scheduler_health(patient.sql, patient.cursor)
+    if found.schedules and not found.alive:
+        return _fail(f"schedules: {found.schedules}, and no daemon", "Run: pipeline scheduler, or pause the schedules.")
+    if found.failing:
+        remedy = "The scheduler's log says why (schedule.not_fired): mostly it does not import the actor's module."
+        return _fail(f"due and not fired: {_listed(found.failing)}", remedy)
+    if found.off_seconds > _SCHEDULER_SKEW_SECONDS:
+        remedy = "Let NTP set it. The database's clock decides what is due, so nothing is fired early or late."
+        return _warn(f"the clock of {found.off} is {found.off_seconds:.1f} s off", remedy)
+    return _ok(f"schedules: {found.schedules}, daemons: {found.alive}")
+
+
 def tasks(patient: Patient) -> Answer:
     """Every task waits, runs or has ended."""
     count, task_id = doctor.lost_tasks(patient.sql, patient.cursor, limit=_TASKS)
@@ -201,14 +216,14 @@ def horizon(patient: Patient) -> Answer:
 def dead_rows(patient: Patient) -> Answer:
     """Few dead rows lie among the tasks that wait."""
     dead = metrics.dead_rows(patient.sql, patient.cursor)
-    remedy = "See horizon and autovacuum; then: VACUUM pipeline.ready"
+    remedy = f"See horizon and autovacuum; then: VACUUM {patient.settings.schema_name}.ready"
     return _grade(f"{dead} in ready", remedy, warn=dead > _MANY_DEAD, fail=dead > _TOO_MANY_DEAD)
 
 
 #: In the order in which one explains the next.
 CHECKS: tuple[Callable[[Patient], Answer], ...] = (
-    schema, clock, connections, autovacuum, partitions, strays, leases, claims, queues, tasks, parked, cancels,
-    counters, horizon, dead_rows,
+    schema, clock, connections, autovacuum, partitions, strays, leases, claims, queues, schedulers, tasks, parked,
+    cancels, counters, horizon, dead_rows,
 )  # fmt: skip
 
 

@@ -120,6 +120,24 @@ def _fleet(sql: Mapping[str, str], cursor: Any) -> Families:
         yield _gauge(name, value, text)
 
 
+def _schedulers(sql: Mapping[str, str], cursor: Any) -> Families:
+    found = metrics.schedulers(sql, cursor)
+    schedules = Family("pipeline_schedules", "gauge", "Schedules, by whether they are paused.")
+    for state in ("active", "paused"):
+        schedules.add(getattr(found, state), state=state)
+    daemons = Family("pipeline_schedulers", "gauge", "Scheduler daemons; stopped and dead ones of the last hour.")
+    for state in ("alive", "stopped", "dead"):
+        daemons.add(getattr(found, state), state=state)
+    firings = Family("pipeline_firings_total", "counter", "Due instants that were dealt with, by outcome.")
+    for row in metrics.firings(sql, cursor):
+        for outcome in ("fired", "left_out", "missed"):
+            firings.add(getattr(row, outcome), schedule=row.schedule, outcome=outcome)
+    failing = _gauge(
+        "pipeline_schedules_failing", found.failing, "Schedules that are due and that a daemon cannot fire."
+    )
+    yield from (schedules, failing, daemons, firings)
+
+
 def _horizon(sql: Mapping[str, str], cursor: Any) -> Families:
     age = Family("pipeline_horizon_transactions", "gauge", "For how many transactions dead rows must be kept.")
     seconds = Family("pipeline_horizon_seconds", "gauge", "Since when the oldest transaction makes the server do so.")
@@ -155,6 +173,7 @@ _PARTS: dict[str, Callable[..., Families]] = {
     "depths": _depths,
     "totals": _totals,
     "workers": _fleet,
+    "schedulers": _schedulers,
     "horizon": _horizon,
     "dead_rows": _dead_rows,
     "partitions": _partitions,

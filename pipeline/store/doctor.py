@@ -104,3 +104,25 @@ def connections(sql: Mapping[str, str], cursor: Cursor) -> tuple[int, int]:
     cursor.execute(sql["connections"])
     ((used, most),) = cursor.fetchall()
     return used, most
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerHealth:
+    """How the scheduler daemons are."""
+
+    #: Schedules that are not paused.
+    schedules: int
+    #: Daemons that are alive.
+    alive: int
+    #: Schedules that are due and that none of these can fire.
+    failing: list[str]
+    #: By how many seconds the clock is off that is so most, and whose it is.
+    off_seconds: float
+    off: str
+
+
+def scheduler_health(sql: Mapping[str, str], cursor: Cursor) -> SchedulerHealth:
+    """Look whether somebody fires the schedules."""
+    cursor.execute(sql["scheduler_health"])
+    (row,) = cursor.fetchall()
+    return SchedulerHealth(*row)

@@ -61,6 +61,30 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedulers:
+    """All schedules and all daemons together."""
+
+    active: int
+    paused: int
+    alive: int
+    #: Those that ended within the last hour.
+    stopped: int
+    dead: int
+    #: Schedules that are due and that a daemon cannot fire.
+    failing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Firings:
+    """What became of the instants of a schedule."""
+
+    schedule: str
+    fired: int
+    left_out: int
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
     """Somebody who makes the server keep dead rows."""
 
@@ -102,6 +126,19 @@ def fleet(sql: Mapping[str, str], cursor: Cursor) -> Fleet:
     cursor.execute(sql["metric_workers"])
     (row,) = cursor.fetchall()
     return Fleet(*row)
+
+
+def schedulers(sql: Mapping[str, str], cursor: Cursor) -> Schedulers:
+    """Count the schedules and the daemons."""
+    cursor.execute(sql["metric_schedulers"])
+    (row,) = cursor.fetchall()
+    return Schedulers(*row)
+
+
+def firings(sql: Mapping[str, str], cursor: Cursor) -> list[Firings]:
+    """Read how many instants of each schedule were fired, left out and missed since the beginning."""
+    cursor.execute(sql["metric_firings"])
+    return [Firings(*row) for row in cursor.fetchall()]
 
 
 def dead_rows(sql: Mapping[str, str], cursor: Cursor) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,23 @@ class SchedulerRow:
     ended_at: datetime | None
     #: By how much its clock is ahead of the database's.
     clock_off: timedelta
+    #: Schedules that are due and that it cannot fire, such as those of actors it does not know.
+    failing: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a daemon says of itself."""
+
+    host: str
+    pid: int
+    #: What time it is by its clock.
+    clock: datetime
+    #: The schedules that are due and that it cannot fire.
+    failing: Sequence[str] = ()
+    #: How many instants it has dealt with since the last beat, by schedule and letter of the outcome.
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +172,28 @@ def schedules(
     return [ScheduleRow(*row) for row in cursor.fetchall()]
 
 
-def beat(
-    sql: Mapping[str, str],
-    cursor: Cursor,
-    scheduler_id: int | None,
-    process: tuple[str, int],
-    *,
-    clock: datetime,
-    ends: bool = False,
-) -> tuple[int | None, datetime]:
-    """Say that a daemon lives, by its host and pid; its number, and the database's time."""
-    host, pid = process
-    parameters = {"scheduler": scheduler_id, "host": host, "pid": pid, "clock": clock, "ends": ends}
-    cursor.execute(sql["beat_scheduler"], parameters)
+def to_fire(sql: Mapping[str, str], cursor: Cursor, schedule_id: int) -> ScheduleRow | None:
+    """Read one schedule, but nothing of its last task; None if there is no such schedule."""
+    cursor.execute(sql["schedule_to_fire"], {"id": schedule_id})
+    row = cursor.fetchone()
+    return None if row is None else ScheduleRow(*row)
+
+
+def beat(sql: Mapping[str, str], cursor: Cursor, scheduler_id: int | None, said: Beat) -> tuple[int | None, datetime]:
+    """Say that a daemon lives; its number, and the database's time."""
+    counts = [{"schedule": name, "outcome": letter, "instants": n} for (name, letter), n in said.counts.items()]
+    cursor.execute(
+        sql["beat_scheduler"],
+        {
+            "scheduler": scheduler_id,
+            "host": said.host,
+            "pid": said.pid,
+            "clock": said.clock,
+            "failing": list(said.failing),
+            "counts": json.dumps(counts),
+            "ends": said.ends,
+        },
+    )
     number, now = cursor.fetchall()[0]
     return number, now
 

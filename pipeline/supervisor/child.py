@@ -18,7 +18,6 @@ import resource
 import signal
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 import click
@@ -32,6 +31,7 @@ from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.logger import get_logger
 from pipeline.settings import get_settings
 from pipeline.supervisor import collector
+from pipeline.supervisor.modules import load
 from pipeline.supervisor.plan import EXIT_UNUSABLE, Plan, split_queues
 from pipeline.supervisor.report import Reporter
 from pipeline.supervisor.signals import REQUESTS, STOP, STOP_SET, Signals
@@ -85,31 +85,12 @@ def _load(plan: Plan) -> PostgresBroker:
     Raises:
         ConfigurationError: That cannot work; its cause is the module's own exception, if there is one.
     """
-    for module in plan.modules:
-        _import(module)
-    broker = dramatiq.get_broker()
-    if not isinstance(broker, PostgresBroker):
-        raise ConfigurationError(
-            f"The modules set a {type(broker).__name__} as Dramatiq's broker, not a PostgresBroker"
-        )
-    names = ", ".join(plan.modules)
-    if not broker.actors:
-        raise ConfigurationError(f"There is no actor in {names}")
+    broker = load(plan.modules)
     known = broker.get_declared_queues()
     if unknown := set(plan.queues) - known:
+        names = ", ".join(plan.modules)
         raise ConfigurationError(f"No actor in {names} uses the queue {_listed(unknown)}; there is {_listed(known)}")
     return broker
-
-
-def _import(module: str) -> None:
-    try:
-        import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module}.".startswith(f"{error.name}."):
-            raise ConfigurationError(f"There is no module {module} (looked in {Path.cwd()} too)") from None
-        raise ConfigurationError(f"The module {module} cannot be imported: {error}") from error
-    except Exception as error:
-        raise ConfigurationError(f"The module {module} cannot be imported: {error!r}") from error
 
 
 def _listed(names: set[str]) -> str:

@@ -94,33 +94,19 @@ BEGIN
            interrupted = s.interrupted + excluded.interrupted, lost = s.lost + excluded.lost,
            wait_ms = s.wait_ms + excluded.wait_ms, run_ms = s.run_ms + excluded.run_ms,
            waits = add_counts(s.waits, excluded.waits), runs = add_counts(s.runs, excluded.runs);
-    INSERT INTO stat_total AS s
-    SELECT date_bin('10 min', r.minute, 'epoch'), sum(r.started), sum(r.succeeded), sum(r.failed), sum(r.retried), sum(r.cancelled), sum(r.skipped),
-           sum(r.interrupted), sum(r.lost), sum(r.wait_ms), sum(r.run_ms), sum_counts(r.waits), sum_counts(r.runs), r.queue, r.actor
-      FROM unnest(p_rows) r GROUP BY r.queue, r.actor, 1 ORDER BY r.queue, r.actor, 1
-    ON CONFLICT (queue, actor, since) DO UPDATE
-       SET started = s.started + excluded.started, succeeded = s.succeeded + excluded.succeeded,
-           failed = s.failed + excluded.failed, retried = s.retried + excluded.retried,
-           cancelled = s.cancelled + excluded.cancelled, skipped = s.skipped + excluded.skipped,
-           interrupted = s.interrupted + excluded.interrupted, lost = s.lost + excluded.lost,
-           wait_ms = s.wait_ms + excluded.wait_ms, run_ms = s.run_ms + excluded.run_ms,
-           waits = add_counts(s.waits, excluded.waits), runs = add_counts(s.runs, excluded.runs);
+    PERFORM add_totals(ARRAY(
+        SELECT ROW(date_bin('10 min', r.minute, 'epoch'), r.started, r.succeeded, r.failed, r.retried, r.cancelled, r.skipped, r.interrupted,
+                   r.lost, r.wait_ms, r.run_ms, r.waits, r.runs, r.queue, r.actor)::stat_total
+          FROM unnest(p_rows) r));
 END $$;
 
--- Put the rows of the totals together that nobody adds to any more, into one for each queue and actor. Whoever adds to one of them
--- after all waits for the end of this, finds it gone and makes it anew, so nothing is lost.
-CREATE OR REPLACE FUNCTION join_totals_v1() RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    WITH old AS (
-        DELETE FROM stat_total WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM stat_total WHERE since > '-infinity' AND since < clock_timestamp() - interval '30 min'
-             ORDER BY queue, actor, since LIMIT 1000 FOR UPDATE SKIP LOCKED))
-        RETURNING *
-    )
+-- Add rows to the totals.
+CREATE OR REPLACE FUNCTION add_totals(p_rows stat_total[]) RETURNS void
+LANGUAGE sql AS $$
     INSERT INTO stat_total AS s
-    SELECT '-infinity', sum(o.started), sum(o.succeeded), sum(o.failed), sum(o.retried), sum(o.cancelled), sum(o.skipped),
-           sum(o.interrupted), sum(o.lost), sum(o.wait_ms), sum(o.run_ms), sum_counts(o.waits), sum_counts(o.runs), o.queue, o.actor
-      FROM old o GROUP BY o.queue, o.actor ORDER BY o.queue, o.actor
+    SELECT r.since, sum(r.started), sum(r.succeeded), sum(r.failed), sum(r.retried), sum(r.cancelled), sum(r.skipped),
+           sum(r.interrupted), sum(r.lost), sum(r.wait_ms), sum(r.run_ms), sum_counts(r.waits), sum_counts(r.runs), r.queue, r.actor
+      FROM unnest(p_rows) r GROUP BY r.queue, r.actor, r.since ORDER BY r.queue, r.actor, r.since
     ON CONFLICT (queue, actor, since) DO UPDATE
        SET started = s.started + excluded.started, succeeded = s.succeeded + excluded.succeeded,
            failed = s.failed + excluded.failed, retried = s.retried + excluded.retried,
@@ -129,6 +115,24 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
            wait_ms = s.wait_ms + excluded.wait_ms, run_ms = s.run_ms + excluded.run_ms,
            waits = add_counts(s.waits, excluded.waits), runs = add_counts(s.runs, excluded.runs)
 $$;
+
+-- Put the rows of the totals together that nobody adds to any more, into one for each queue and actor. Whoever adds to one of them
+-- after all waits for the end of this, finds it gone and makes it anew, so nothing is lost.
+CREATE OR REPLACE FUNCTION join_totals_v1() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+DECLARE
+    v_old stat_total[];
+BEGIN
+    WITH old AS (
+        DELETE FROM stat_total WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM stat_total WHERE since > '-infinity' AND since < clock_timestamp() - interval '30 min'
+             ORDER BY queue, actor, since LIMIT 1000 FOR UPDATE SKIP LOCKED))
+        RETURNING *
+    )
+    SELECT array_agg(ROW('-infinity', o.started, o.succeeded, o.failed, o.retried, o.cancelled, o.skipped, o.interrupted, o.lost,
+                         o.wait_ms, o.run_ms, o.waits, o.runs, o.queue, o.actor)::stat_total) INTO v_old FROM old o;
+    PERFORM add_totals(v_old);
+END $$;
 
 -- How runs ended since the beginning, by queue and actor.
 CREATE OR REPLACE FUNCTION stat_totals_v1() RETURNS SETOF stat_total

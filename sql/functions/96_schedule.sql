@@ -32,20 +32,28 @@ END $$;
 
 CREATE OR REPLACE TRIGGER mark_schedule BEFORE UPDATE ON schedule FOR EACH ROW EXECUTE FUNCTION mark_schedule();
 
--- A daemon says that it lives, and how far its clock is off; it learns its number at first, and what time it is. What does not
--- say so for a minute counts as dead.
+-- A daemon says that it lives, how far its clock is off, which schedules it cannot fire, and how many instants it has dealt with
+-- since then ([{"schedule": …, "outcome": …, "instants": …}, …]); it learns its number at first, and what time it is.
+-- What does not say so for a minute counts as dead.
 CREATE OR REPLACE FUNCTION beat_scheduler_v1(
-    p_scheduler int, p_host text, p_pid int, p_clock timestamptz, p_ends boolean DEFAULT false, OUT scheduler_id int, OUT now timestamptz
+    p_scheduler int, p_host text, p_pid int, p_clock timestamptz, p_failing text[] DEFAULT '{}', p_counts json DEFAULT '[]',
+    p_ends boolean DEFAULT false, OUT scheduler_id int, OUT now timestamptz
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     now := clock_timestamp();
-    UPDATE scheduler s SET beat_at = now, clock_off = p_clock - now, ended_at = CASE WHEN p_ends THEN now END
+    UPDATE scheduler s SET beat_at = now, clock_off = p_clock - now, failing = p_failing, ended_at = CASE WHEN p_ends THEN now END
      WHERE s.scheduler_id = p_scheduler RETURNING s.scheduler_id INTO scheduler_id;
     IF scheduler_id IS NULL AND NOT p_ends THEN
-        INSERT INTO scheduler AS s (host, pid, clock_off) VALUES (p_host, p_pid, p_clock - now) RETURNING s.scheduler_id INTO scheduler_id;
+        INSERT INTO scheduler AS s (host, pid, clock_off, failing) VALUES (p_host, p_pid, p_clock - now, p_failing)
+        RETURNING s.scheduler_id INTO scheduler_id;
     END IF;
+    INSERT INTO schedule_total AS t (schedule, outcome, instants)
+    SELECT c.schedule, c.outcome, c.instants FROM json_to_recordset(p_counts) AS c(schedule text, outcome "char", instants bigint)
+     WHERE EXISTS (SELECT FROM schedule s WHERE s.name = c.schedule)
+     ORDER BY c.schedule, c.outcome  -- as all do, so that no two wait for each other
+        ON CONFLICT ON CONSTRAINT schedule_total_pkey DO UPDATE SET instants = t.instants + excluded.instants;
 END $$;
 
 -- The schedules and their versions, and what time it is: what a daemon asks every second.
@@ -54,6 +62,15 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $
     SELECT s.schedule_id, s.version, clock_timestamp() FROM schedule s WHERE s.paused_at IS NULL
      UNION ALL SELECT NULL, NULL, clock_timestamp()
 $$;
+
+-- A schedule as it is read to be fired, each time that it is due. From the view it would take ten times as long: most of that is
+-- planning how to find the last task, which nobody asks for here.
+CREATE OR REPLACE FUNCTION schedule_to_fire_v1(p_schedule int) RETURNS TABLE (found schedule, done_until timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT s, done_until(s.schedule_id, s.counts_from) FROM schedule s WHERE s.schedule_id = p_schedule;
+END $$;
 
 -- Fire what was due: all of it, or nothing. The caller has computed it from what it read: the version, and how far the schedule
 -- had come (p_done). p_tasks: [{"due_at": …, "m": message id, "q": queue, "p": priority, "a": actor, "b": payload, "k": keys,
@@ -315,6 +332,7 @@ BEGIN
         RETURN 'declared';
     END IF;
     DELETE FROM schedule WHERE schedule_id = v_was.schedule_id;
+    DELETE FROM schedule_total WHERE schedule = p_name;
     PERFORM note('remove', p_who, p_reason, p_source, schedule_value(v_was), NULL, p_schedule => p_name);
     RETURN 'removed';
 END $$;

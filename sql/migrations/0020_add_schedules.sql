@@ -46,7 +46,8 @@ CREATE TABLE firing (
     message_id  uuid,                  -- its task, if it has one
     schedule_id int         NOT NULL,
     instants    int         NOT NULL DEFAULT 1,  -- so many up to this one were missed
-    outcome     "char"      NOT NULL,  -- f fired, o left out because of overlap, m missed
+    -- f fired, o left out because of overlap, m missed
+    outcome     "char"      NOT NULL,
     is_manual   boolean     NOT NULL DEFAULT false,
     schedule    text        NOT NULL,  -- its name then
     fired_by    text        NOT NULL,  -- the daemon, or who ran it by hand
@@ -63,7 +64,17 @@ CREATE TABLE scheduler (
     ended_at     timestamptz,
     clock_off    interval    NOT NULL DEFAULT '0',  -- its clock minus ours
     pid          int         NOT NULL,
-    host         text        NOT NULL
+    host         text        NOT NULL,
+    failing      text[]      NOT NULL DEFAULT '{}'  -- schedules that are due and that it cannot fire
+) WITH (fillfactor = 50);
+
+-- How many instants of a schedule were dealt with, for counters that never shrink. Daemons add to it with their beats, so a
+-- firing costs nothing here; one that is killed takes what it counted in ten seconds along.
+CREATE TABLE schedule_total (
+    instants bigint NOT NULL,
+    outcome  "char" NOT NULL,
+    schedule text   NOT NULL,
+    PRIMARY KEY (schedule, outcome)
 ) WITH (fillfactor = 50);
 
 ALTER TABLE audit ADD COLUMN schedule text;

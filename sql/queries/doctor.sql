@@ -115,3 +115,15 @@ SELECT 'the table ' || relname FROM pg_class
 -- How many connections clients have, and how many they may have.
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+
+-- name: scheduler_health
+-- How many schedules are not paused, how many daemons are alive, which schedules none of these can fire, and by how many seconds
+-- the clock of which daemon is off most.
+WITH alive AS (
+    SELECT host, pid, failing, abs(extract(epoch FROM clock_off))::float8 AS seconds FROM :"schema".scheduler_status WHERE state = 'alive'
+)
+SELECT (SELECT count(*) FROM :"schema".schedule WHERE paused_at IS NULL),
+       (SELECT count(*) FROM alive),
+       ARRAY(SELECT f.name FROM alive, unnest(failing) AS f(name) GROUP BY f.name HAVING count(*) = (SELECT count(*) FROM alive) ORDER BY f.name),
+       coalesce((SELECT max(seconds) FROM alive), 0),
+       coalesce((SELECT host || ', pid ' || pid FROM alive ORDER BY seconds DESC LIMIT 1), '')

@@ -58,6 +58,24 @@ SELECT count(*) FILTER (WHERE state = 'a' AND drain_at IS NULL),
        (SELECT count(*) FROM :"schema".claim)
   FROM :"schema".worker
 
+-- name: metric_schedulers
+-- The schedules that are not paused and those that are; the daemons that are alive, and those that have ended within the last
+-- hour, in order or not; how many schedules a daemon cannot fire.
+SELECT (SELECT count(*) FROM :"schema".schedule WHERE paused_at IS NULL), (SELECT count(*) FROM :"schema".schedule WHERE paused_at IS NOT NULL),
+       count(*) FILTER (WHERE state = 'alive'),
+       count(*) FILTER (WHERE state = 'stopped' AND ended_at > now() - interval '1 hour'),
+       count(*) FILTER (WHERE state = 'dead' AND beat_at > now() - interval '1 hour'),
+       (SELECT count(DISTINCT f.name) FROM :"schema".scheduler_status a, unnest(a.failing) AS f(name) WHERE a.state = 'alive')
+  FROM :"schema".scheduler_status
+
+-- name: metric_firings
+-- How many instants of each schedule were fired, left out and missed since the beginning.
+SELECT s.name, coalesce(sum(CASE t.outcome WHEN 'f' THEN t.instants END), 0)::bigint,
+       coalesce(sum(CASE t.outcome WHEN 'o' THEN t.instants END), 0)::bigint,
+       coalesce(sum(CASE t.outcome WHEN 'm' THEN t.instants END), 0)::bigint
+  FROM :"schema".schedule s LEFT JOIN :"schema".schedule_total t ON t.schedule = s.name
+ GROUP BY s.name ORDER BY s.name
+
 -- name: metric_dead_rows
 -- How many dead rows of ready claims may have to wade through, as far as the server has noticed.
 SELECT n_dead_tup FROM pg_stat_all_tables WHERE schemaname = :'schema' AND relname = 'ready'

@@ -13,13 +13,24 @@ SELECT name, state, kind, expression, timezone, actor, queue, priority, args, kw
  WHERE (%(name)s::text IS NULL OR name = %(name)s) AND (%(ids)s::int[] IS NULL OR schedule_id = ANY (%(ids)s))
  ORDER BY name
 
+-- name: schedule_to_fire
+-- One schedule as it is read to be fired; nothing of its last task.
+SELECT (f.found).name, CASE WHEN (f.found).paused_at IS NULL THEN 'active' ELSE 'paused' END, (f.found).kind, (f.found).expression,
+       (f.found).timezone, (f.found).actor, (f.found).queue, (f.found).priority, (f.found).args, (f.found).kwargs, (f.found).options,
+       (f.found).tags, (f.found).description, (f.found).missed, (f.found).max_age_seconds, (f.found).grace_seconds, (f.found).overlap,
+       (f.found).jitter_seconds, (f.found).gap, (f.found).fold, (f.found).anchor_at, (f.found).starts_at, (f.found).ends_at,
+       (f.found).paused_at, (f.found).paused_by, (f.found).pause_reason, f.done_until, NULL, NULL, NULL, NULL, (f.found).declared_by,
+       (f.found).created_at, (f.found).updated_at, (f.found).updated_by, (f.found).version, (f.found).schedule_id
+  FROM :"schema".schedule_to_fire_v1(%(id)s) AS f
+
 -- name: beat_scheduler
 -- Say that a daemon lives, or that it ends; its number, and what time it is.
-SELECT scheduler_id, now FROM :"schema".beat_scheduler_v1(%(scheduler)s, %(host)s, %(pid)s, %(clock)s, %(ends)s)
+SELECT scheduler_id, now FROM :"schema".beat_scheduler_v1(
+    %(scheduler)s, %(host)s, %(pid)s, %(clock)s, %(failing)s::text[], %(counts)s::json, %(ends)s)
 
 -- name: schedulers
 -- The daemons, the newest first.
-SELECT scheduler_id, state, host, pid, started_at, beat_at, ended_at, clock_off FROM :"schema".scheduler_status
+SELECT scheduler_id, state, host, pid, started_at, beat_at, ended_at, clock_off, failing FROM :"schema".scheduler_status
  ORDER BY scheduler_id DESC LIMIT %(limit)s
 
 -- name: fire

@@ -215,6 +215,7 @@ COMMENT ON COLUMN scheduler_status.started_at IS 'when it came';
 COMMENT ON COLUMN scheduler_status.beat_at IS 'when it last said that it lives';
 COMMENT ON COLUMN scheduler_status.ended_at IS 'when it was stopped';
 COMMENT ON COLUMN scheduler_status.clock_off IS 'interval: by how much its clock is ahead of the database''s';
+COMMENT ON COLUMN scheduler_status.failing IS 'text[]: schedules that are due and that it cannot fire, such as those of actors it does not know';
 
 COMMENT ON VIEW task_timeline IS 'What has happened to a task, one row for each event. Ask for one task, by its id or its task_id.';
 COMMENT ON COLUMN task_timeline.task_id IS 'uuid';

@@ -30,6 +30,7 @@ ALLOWED = {
     ("actors/smtp_dev.py", "handler"): "asyncio's method",
     ("api/errors.py", "handler"): "Flask's method",
     ("pipeline/broker/notify.py", "channel"): "PostgreSQL's word for what NOTIFY goes to",
+    ("scheduler/timers.py", "job"): "APScheduler's word for a timer",
     ("deploy/README.md", "job"): "the name of a setting of Prometheus",
     ("docs/reference/glossary.md", "*"): "names the words that are not used",
     ("docs/howto/move-from-celery.md", "*"): "speaks of Celery in Celery's words",

@@ -18,7 +18,7 @@ from tests.fixtures.wait import eventually
 
 HEADER = "Bestellnummer;Kunde;E-Mail;Artikel;Menge;Einzelpreis;Bestelldatum"
 ORDER = "B-{number};Müller & Söhne;kunde{number}@firma.example;A-1001;2;1.234,50;31.12.2026"
-#: The machine may be busy: four programs and a database start at once.
+#: The machine may be busy: five programs and a database start at once.
 PATIENCE = 60
 
 
@@ -67,6 +67,7 @@ def test_one_command_runs_everything_and_leaves_nothing_behind(tmp_path: Path, t
         eventually(lambda: len(list((data / "mail").glob("*.eml"))) == 5, within=PATIENCE)
         assert ask(f"{url}/api/tasks/{task_id}/status/")["result"]["orders"] == 5
         assert ask(f"{url}/readyz") == {"status": "ready", "workers": 1}
+        up.says("scheduler.started", within=PATIENCE)
 
         everybody = descendants(up.process.pid)
         up.signal(signal.SIGINT)
@@ -80,7 +81,8 @@ def test_nothing_outlives_a_killed_up(tmp_path: Path) -> None:
         url = address(up)
         eventually(lambda: ask(f"{url}/readyz")["workers"] == 1, within=PATIENCE)
         everybody = descendants(up.process.pid)
-        assert len(everybody) >= 6  # PostgreSQL, mail catcher, worker and its process, web server and its process
+        # PostgreSQL, mail catcher, worker and its process, scheduler, web server and its process
+        assert len(everybody) >= 7
 
         up.signal(signal.SIGKILL)
 
@@ -94,7 +96,7 @@ def test_a_program_that_ends_by_itself_ends_all(tmp_path: Path, database_url: st
     with running(tmp_path, "up", **settings) as up:
         up.says("worker.started", within=PATIENCE)
         everybody = descendants(up.process.pid)
-        (worker,) = [pid for pid in children_of(up.process.pid) if "pipeline.cli" in command_of(pid)]
+        (worker,) = [pid for pid in children_of(up.process.pid) if "pipeline.cli worker" in command_of(pid)]
 
         os.kill(worker, signal.SIGKILL)
 

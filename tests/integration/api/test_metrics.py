@@ -161,6 +161,27 @@ def test_it_tells_who_pins_the_horizon(samples: Samples, connect: Callable[..., 
         assert samples("pipeline_horizon_seconds")[("session",)] > 0
 
 
+def test_it_tells_what_became_of_the_instants_of_schedules_and_who_fires_them(samples: Samples, rows: Any) -> None:
+    for name in ("report", "dunning"):
+        definition = '{"kind": "interval", "expression": "60s", "actor": "report"}'
+        rows("SELECT pipeline.put_schedule_v1(%s, %s, NULL, 0, %s, 'me', '')", name, definition, name == "dunning")
+    counts = (
+        '[{"schedule": "report", "outcome": "f", "instants": 5}, {"schedule": "gone", "outcome": "f", "instants": 1}]'
+    )
+    for _ in range(2):
+        rows("SELECT pipeline.beat_scheduler_v1(1, 'here', 7, clock_timestamp(), '{dunning}', %s)", counts)
+    rows("INSERT INTO pipeline.scheduler (host, pid, beat_at) VALUES ('there', 8, now() - interval '5 min')")
+
+    assert samples("pipeline_schedules") == {("active",): 1, ("paused",): 1}
+    assert samples("pipeline_schedulers") == {("alive",): 1, ("stopped",): 0, ("dead",): 1}
+    assert samples("pipeline_schedules_failing") == {(): 1}
+    assert samples("pipeline_firings_total") == {
+        (name, outcome): 10 * (name == "report" and outcome == "fired")
+        for name in ("report", "dunning")
+        for outcome in ("fired", "left_out", "missed")
+    }
+
+
 def test_it_tells_dead_rows_and_partitions(samples: Samples) -> None:
     assert samples("pipeline_ready_dead_rows") == {(): 0}
     assert samples("pipeline_partitions_ahead") == {(name,): 2 for name in ("attempt", "task", "task_log", "task_tag")}

@@ -47,6 +47,31 @@ def test_a_worker_runs_until_stopped(on_database: Run, ask: Any) -> None:
 
 
 @pytest.mark.timeout(120)
+def test_a_scheduler_makes_what_code_declares_and_runs_until_stopped(on_database: Run, ask: Any) -> None:
+    assert on_database("scheduler", "check").exit_code == 1
+
+    with stopped_once(lambda: ask("SELECT count(*) = 1 FROM pipeline.scheduler_status WHERE state = 'alive'")):
+        result = on_database("scheduler", "tests.fixtures.program_actors")
+
+    assert result.exit_code == 0, result.output
+    assert ask("SELECT state FROM pipeline.scheduler_status") == "stopped"
+    assert ask("SELECT count(*) FROM pipeline.schedule WHERE declared_by = 'scheduler.schedules'") == 3
+
+
+def test_a_scheduler_without_the_actors_module_says_so_and_ends(on_database: Run) -> None:
+    result = on_database("scheduler", "no.such.module")
+
+    assert result.exit_code == 2
+    assert "There is no module no.such.module" in result.output
+
+
+def test_a_scheduler_that_lives_is_ready(on_database: Run, ask: Any) -> None:
+    ask("SELECT scheduler_id FROM pipeline.beat_scheduler_v1(NULL, %s, 1, now())", socket.gethostname())
+
+    assert "1 scheduler is alive" in on_database("scheduler", "check").output
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("smtp_host", ["", "mail.firma.example"])
 def test_up_tells_where_everything_is(
     on_database: Run, configured: Callable[..., None], ask: Any, tmp_path: Path, smtp_host: str

@@ -91,6 +91,19 @@ def test_the_list_tells_next_and_last_in_the_zone_of_each(on_database: Run, rows
     assert (often["state"], often["next_due_at"]) == ("paused", None)
 
 
+def test_a_schedule_that_somebody_wrote_by_sql_does_not_hide_the_others(on_database: Run, rows: Any) -> None:
+    on_database(*NIGHTLY)
+    on_database("schedule", "add", "other", "cli_report", "--args", "[1]", "--every", "15m")
+    rows("UPDATE pipeline.schedule SET timezone = 'Europe/Berln' WHERE name = 'nightly'")
+
+    assert 'no time zone "Europe/Berln"' in " ".join(on_database("schedule", "list").output.split())
+    nightly, other = json.loads(on_database("schedule", "list", "--json").output)
+    assert ("did you mean Europe/Berlin?" in nightly["problem"], nightly["next_due_at"]) == (True, None)
+    assert (other["problem"], other["next_due_at"] > other["done_until"]) == (None, True)
+    assert "Europe/Berln" in on_database("schedule", "show", "nightly").output
+    assert on_database("schedule", "edit", "nightly", "--timezone", "Europe/Berlin").exit_code == 0
+
+
 def test_a_run_prints_its_task_and_is_part_of_the_history(on_database: Run, look: Callable[..., Any]) -> None:
     on_database(*NIGHTLY, "--overlap", "skip")
 
@@ -222,4 +235,4 @@ def test_a_module_that_cannot_be_imported_is_named(on_database: Run, configured:
 
     result = on_database(*NIGHTLY)
 
-    assert (result.exit_code, "The module no_such_module cannot be imported" in result.output) == (2, True)
+    assert (result.exit_code, "There is no module no_such_module" in result.output) == (2, True)

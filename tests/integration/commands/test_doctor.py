@@ -243,6 +243,47 @@ def test_a_claim_without_a_living_worker_fails(check: Check, rows: Rows, lane: i
     assert (check("claims").verdict, check("claims").found) == (FAIL, f"2 tasks of worker {worker}")
 
 
+@pytest.fixture
+def schedule(rows: Rows) -> None:
+    rows(
+        """SELECT pipeline.put_schedule_v1('report', '{"kind": "interval", "expression": "60s", "actor": "report"}', NULL, 0, false, 'me', '')"""
+    )
+
+
+def beat(rows: Rows, *failing: str, clock_off: float = 0) -> None:
+    """One more daemon is alive."""
+    clock = f"clock_timestamp() + {clock_off} * interval '1 s'"
+    rows(f"SELECT pipeline.beat_scheduler_v1(NULL, 'here', 7, {clock}, %s::text[])", list(failing))
+
+
+def test_schedules_without_a_daemon_fail(check: Check, rows: Rows, schedule: None) -> None:
+    assert (check("schedulers").verdict, check("schedulers").found) == (FAIL, "schedules: 1, and no daemon")
+
+    beat(rows)
+    assert (check("schedulers").verdict, check("schedulers").found) == (OK, "schedules: 1, daemons: 1")
+    rows("UPDATE pipeline.scheduler SET beat_at = now() - interval '2 min'")
+    assert check("schedulers").verdict is FAIL
+    rows("SELECT pipeline.pause_schedule_v1('report', 'me', '')")
+    assert check("schedulers").verdict is OK
+
+
+def test_a_schedule_that_no_daemon_can_fire_fails(check: Check, rows: Rows, schedule: None) -> None:
+    beat(rows, "report")
+    assert (check("schedulers").verdict, check("schedulers").found) == (FAIL, "due and not fired: report")
+
+    beat(rows)  # another one that can
+    assert check("schedulers").verdict is OK
+
+
+def test_a_daemon_whose_clock_is_wrong_is_warned_of(check: Check, rows: Rows) -> None:
+    beat(rows, clock_off=4)
+    assert check("schedulers").verdict is OK
+
+    beat(rows, clock_off=-30)
+    finding = check("schedulers")
+    assert (finding.verdict, finding.found[:35]) == (WARN, "the clock of here, pid 7 is 30.0 s off"[:35])
+
+
 @pytest.mark.leaves("worker")
 def test_a_queue_that_no_worker_serves_fails(check: Check, rows: Rows, waiting: str) -> None:
     assert check("queues").verdict is OK  # for a minute

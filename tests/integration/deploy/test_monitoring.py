@@ -17,7 +17,11 @@ from actors.models import create_tables
 from api.app import create_app
 from api.extensions import db
 from pipeline import get_broker
+from pipeline.runtime import ask
 from pipeline.settings import Settings
+from pipeline.store import schedules
+from pipeline.store.audit import By
+from pipeline.store.schedules import Put
 from tests.architecture.tree import doc, table_rows
 from tests.fixtures.broker import working
 from tests.fixtures.process_broker import process_broker
@@ -110,6 +114,8 @@ def client(database_url: str) -> Iterator[FlaskClient]:
 def known(client: FlaskClient) -> Known:
     """What a scrape of a system tells in which something has run: metrics, their labels, the values of these."""
     broker = get_broker()
+    definition = {"kind": "interval", "expression": "60s", "actor": "watched"}
+    ask(schedules.put, Put("nightly", definition), by=By("me"))
     watched.send()
     with working(broker, queues={"watched"}):
         broker.join("watched", timeout=20_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from pipeline.context import NewTask
 from pipeline.db.statements import load
 from pipeline.store import schedules
 from pipeline.store.audit import By
-from pipeline.store.schedules import Due, Put
+from pipeline.store.schedules import Beat, Due, Put
 
 SQL = load("pipeline")
 ME = By("somebody", "a reason", "python")
@@ -299,15 +300,27 @@ def test_the_purge_keeps_what_says_how_far_a_schedule_has_come(cursor, put, rows
 
 def test_a_daemon_says_that_it_lives_and_that_it_ends(cursor):
     clock = datetime.now(tz=UTC) + timedelta(seconds=5)
-    number, now = schedules.beat(SQL, cursor, None, ("here", 1), clock=clock)
-    schedules.beat(SQL, cursor, number, ("here", 1), clock=clock)
+    number, now = schedules.beat(SQL, cursor, None, Beat("here", 1, clock))
+    schedules.beat(SQL, cursor, number, Beat("here", 1, clock, ["report"]))
 
     (row,) = schedules.schedulers(SQL, cursor)
     assert (row.scheduler_id, row.state, row.host, row.pid) == (number, "alive", "here", 1)
+    assert row.failing == ["report"]
     assert timedelta(seconds=3) < row.clock_off < timedelta(seconds=6)
     assert abs(now - datetime.now(tz=UTC)) < timedelta(seconds=5)
-    schedules.beat(SQL, cursor, number, ("here", 1), clock=clock, ends=True)
+    schedules.beat(SQL, cursor, number, Beat("here", 1, clock, ends=True))
     assert schedules.schedulers(SQL, cursor)[0].state == "stopped"
+
+
+def test_what_is_read_to_be_fired_is_what_the_view_shows_but_for_the_last_task(cursor, put):
+    row = put(tags=["nightly"], args=[1], kwargs={"a": None}, max_age_seconds=5)
+    fire(cursor, due(row, 1))
+
+    found = schedules.to_fire(SQL, cursor, row.schedule_id)
+
+    nothing = dict.fromkeys(("last_due_at", "last_fired_at", "last_task_id", "last_state"))
+    assert found == dataclasses.replace(read(cursor), **nothing)
+    assert schedules.to_fire(SQL, cursor, row.schedule_id + 1) is None
 
 
 def test_a_daemon_learns_the_versions_of_what_is_not_paused(cursor, put):

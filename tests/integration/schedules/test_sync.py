@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.errors import ConfigurationError, ScheduleDeclared
 from pipeline.runtime import transact
+from pipeline.store import schedules
 from scheduler import Schedule, add_schedule, find_schedule, list_schedules, pause_schedule, resume_schedule
 from scheduler.declare import Counts, _sync, declared, sync
 
@@ -221,11 +222,27 @@ def test_old_and_new_code_at_once_do_not_wait_for_each_other(declare, monkeypatc
     assert names() in (["a", "z"], ["m", "z"], ["a", "m", "z"])
 
 
-def test_a_failure_changes_nothing(declare):
+def test_a_failure_half_way_changes_nothing(declare, monkeypatch):
+    declare(nightly("a"), nightly("b"))
+    put = schedules.put
+
+    def stumble(sql, cursor, schedule, *, by):
+        if schedule.name == "b":
+            raise ConnectionError
+        return put(sql, cursor, schedule, by=by)
+
+    monkeypatch.setattr(schedules, "put", stumble)
+    with pytest.raises(ConnectionError):
+        synced()
+
+    assert names() == []
+
+
+def test_a_module_that_cannot_be_imported_changes_nothing(declare):
     declare(nightly())
     synced()
     declare()
-    with pytest.raises(ConfigurationError, match="cannot be imported: No module named 'nowhere'"):
+    with pytest.raises(ConfigurationError, match="There is no module nowhere"):
         synced(OURS, "nowhere")
 
     assert names() == ["nightly"]

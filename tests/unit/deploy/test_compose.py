@@ -40,8 +40,9 @@ def test_the_schema_notices_a_misspelt_key(tmp_path: Path) -> None:
     assert "dependson" in complaints(wrong)
 
 
-def test_workers_wait_for_the_schema(services: dict) -> None:
-    assert services["worker"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+@pytest.mark.parametrize("name", ["worker", "scheduler"])
+def test_whoever_needs_the_schema_waits_for_it(services: dict, name: str) -> None:
+    assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert services["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
     assert services["migrate"]["restart"] == "no"
 
@@ -49,13 +50,13 @@ def test_workers_wait_for_the_schema(services: dict) -> None:
 def test_whatever_stays_has_a_health_check(services: dict) -> None:
     staying = {name for name, service in services.items() if service["restart"] != "no"}
 
-    assert staying == {"postgres", "worker"}
+    assert staying == {"postgres", "worker", "scheduler"}
     assert all("healthcheck" in services[name] for name in staying)
 
 
-def test_a_stopping_worker_has_the_time_it_may_take() -> None:
+def test_a_stopping_worker_has_the_time_it_may_take(services: dict) -> None:
     text = COMPOSE.read_text()
-    given = int(re.search(r"stop_grace_period: (\d+)s", text)[1])  # type: ignore[index]
+    given = int(services["worker"]["stop_grace_period"].rstrip("s"))
     promised = int(re.search(r"PIPELINE_STOP_SECONDS:-(\d+)", text)[1])  # type: ignore[index]
 
     assert promised == Settings().stop_seconds

@@ -73,8 +73,8 @@ def test_little_is_exposed(installed: list[Path], name: str) -> None:
     assert float(found[1]) < EXPOSURE
 
 
-def test_there_is_a_unit_for_the_schema_and_one_for_the_workers() -> None:
-    assert [unit.name for unit in UNITS] == ["pipeline-migrate.service", "pipeline-worker.service"]
+def test_there_is_a_unit_for_the_schema_the_scheduler_and_the_workers() -> None:
+    assert [unit.name for unit in UNITS] == [f"pipeline-{name}.service" for name in ("migrate", "scheduler", "worker")]
 
 
 @pytest.mark.parametrize("name", [unit.name for unit in UNITS])
@@ -93,8 +93,9 @@ def test_a_stopping_worker_has_the_time_it_may_take() -> None:
     assert int(service["TimeoutStopSec"].rstrip("s")) > Settings().stop_seconds + master._GRACE_SECONDS
 
 
-def test_workers_start_after_the_schema_and_do_not_depend_on_it() -> None:
-    unit = read("pipeline-worker.service")["Unit"]
+@pytest.mark.parametrize("name", ["worker", "scheduler"])
+def test_they_start_after_the_schema_and_do_not_depend_on_it(name: str) -> None:
+    unit = read(f"pipeline-{name}.service")["Unit"]
 
     assert "pipeline-migrate.service" in unit["After"].split()
     assert "pipeline-migrate.service" in unit["Wants"].split()
@@ -106,3 +107,4 @@ def test_what_cannot_work_is_not_started_for_ever() -> None:
 
     assert service["Restart"] == "always"
     assert service["RestartPreventExitStatus"].split() == ["2", str(EXIT_UNUSABLE)]
+    assert read("pipeline-scheduler.service")["Service"]["RestartPreventExitStatus"] == "2"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 
 from pipeline.errors import ScheduleInvalid
 from scheduler.instants import between, default_fold, following
 from scheduler.timing import Fold, Kind, Timing, check
-from tests.unit.scheduler.timings import DAY, cron, utc
+from tests.unit.scheduler.timings import cron, utc
 
 YEAR = utc("2025-12-31"), utc("2026-12-31")
 
@@ -21,9 +21,7 @@ def dates(text: str, after: datetime = YEAR[0], until: datetime = YEAR[1]) -> li
 
 
 def same(text: str, other: str) -> bool:
-    after, until = YEAR
-    span = after, until if text.rsplit(maxsplit=1)[-1] != "*" else after + 3 * DAY
-    return list(between(cron(text), *span)) == list(between(cron(other), *span))
+    return list(islice(between(cron(text), *YEAR), 50)) == list(islice(between(cron(other), *YEAR), 50))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scheduler.instants import LATEST, between
-from tests.unit.scheduler.timings import DAY, ZONES, Cron, cron, crons, examples, jumps, moments, utc
+from tests.unit.scheduler.timings import DAY, ZONES, Cron, cron, crons, examples, jumps, moments, timeout, utc
+
+pytestmark = timeout
 
 judged = crons.filter(lambda one: not re.search(r"\b(\w+)-\1\b", one.text))
 

@@ -32,9 +32,12 @@ from tests.unit.scheduler.timings import (
     minute_by_minute,
     moments,
     once,
+    timeout,
     timings,
     utc,
 )
+
+pytestmark = timeout
 
 #: Moments in the day around a jump of some clock, where everything that can go wrong does.
 near_jumps = st.builds(

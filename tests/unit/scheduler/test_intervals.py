@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pipeline.errors import ScheduleInvalid
 from scheduler.instants import LATEST, between, following
 from scheduler.timing import Fold, Gap, Timing, check
-from tests.unit.scheduler.timings import ANCHOR, calendar, examples, interval, moments, once, utc
+from tests.unit.scheduler.timings import ANCHOR, calendar, examples, interval, moments, once, timeout, utc
+
+pytestmark = timeout
 
 
 def first(timing: Timing, n: int) -> list[str]:

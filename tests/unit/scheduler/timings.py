@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -22,9 +23,13 @@ WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 ANCHOR = datetime(2019, 12, 31, 23, 15, tzinfo=UTC)
 
 
+#: Of tests with ``examples``, on a machine that does something else, too.
+timeout = pytest.mark.timeout(900 if IS_LONG else 120)
+
+
 def examples(few: int) -> settings:
     """Try so many examples, and many more with ``./dev test --long``; one that fails is printed with how to repeat it."""
-    return settings(max_examples=few * 30 if IS_LONG else few, deadline=None, print_blob=True)
+    return settings(max_examples=few * 10 if IS_LONG else few, deadline=None, print_blob=True)
 
 
 def cron(text: str, timezone: str = "UTC", **others: Any) -> Timing:
