@@ -19,7 +19,7 @@ from pipeline.store.audit import By
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-    from api.shapes.commands import Command
+    from api.shapes.commands import Reason
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 Deed = Callable[[Mapping[str, str], "Cursor"], T]
 
 
-def by(said: Command) -> By:
+def by(said: Reason) -> By:
     """Tell who does what a body says, and why."""
     return By(who(), said.reason)
 

@@ -55,16 +55,7 @@ def written() -> bytes:
 
 def made() -> dict[str, Any]:
     """Make the document of the endpoints."""
-    paths: dict[str, PathItem] = {}
-    schemas: dict[str, Schema] = {}
-    tags: dict[str, Tag] = {}
-    for blueprint in blueprints_of("api.blueprints.v1"):
-        assert isinstance(blueprint, Endpoints)  # noqa: S101 - that is what the folder is for
-        for path, item in blueprint.paths.items():
-            operations = {method: getattr(item, method) for method in item.model_fields_set}
-            paths[path] = paths.get(path, PathItem()).model_copy(update=operations)
-        schemas |= blueprint.components_schemas
-        tags |= {tag.name: tag for tag in blueprint.tags}
+    paths, schemas, tags = _collected()
     schemas |= _schemas_of_problems()
     document = {
         "openapi": "3.1.0",
@@ -80,14 +71,35 @@ def made() -> dict[str, Any]:
     }
     for path in document["paths"].values():
         for operation in path.values():
-            if "412" in operation["responses"]:
-                operation.setdefault("parameters", []).append(dict(_IF_MATCH))
-            for parameter in operation.get("parameters", ()):
-                parameter["schema"] = _of_parameter(parameter["schema"])
-            if "requestBody" in operation:
-                operation["requestBody"]["required"] = bool(_schema_of(operation["requestBody"], schemas).required)
+            _complete(operation, schemas)
     tidied: dict[str, Any] = _untitled(document)
     return tidied
+
+
+def _collected() -> tuple[dict[str, PathItem], dict[str, Schema], dict[str, Tag]]:
+    """Put together what each blueprint brings; two may have operations of one path."""
+    paths: dict[str, PathItem] = {}
+    schemas: dict[str, Schema] = {}
+    tags: dict[str, Tag] = {}
+    for blueprint in blueprints_of("api.blueprints.v1"):
+        assert isinstance(blueprint, Endpoints)  # noqa: S101 - that is what the folder is for
+        for path, item in blueprint.paths.items():
+            operations = {method: getattr(item, method) for method in item.model_fields_set}
+            paths[path] = paths.get(path, PathItem()).model_copy(update=operations)
+        for name, schema in blueprint.components_schemas.items():
+            assert schemas.setdefault(name, schema) == schema, f"two shapes are called {name}"  # noqa: S101
+        tags |= {tag.name: tag for tag in blueprint.tags}
+    return paths, schemas, tags
+
+
+def _complete(operation: dict[str, Any], schemas: dict[str, Schema]) -> None:
+    """Add what the library does not know of an operation."""
+    if "412" in operation["responses"]:
+        operation.setdefault("parameters", []).append(dict(_IF_MATCH))
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _of_parameter(parameter["schema"])
+    if "requestBody" in operation:
+        operation["requestBody"]["required"] = bool(_schema_of(operation["requestBody"], schemas).required)
 
 
 def _of_parameter(schema: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ by being there)::
         return answer_one(Queue.of(row))
 
 - The parameters ``path``, ``query``, ``header`` and ``body`` are models (``api/shapes``); they are read and checked
-  before the function is called. What a path names wrongly is 404, what is wrong in a query is 400 and names the
-  parameters, what is wrong in a body is 422 and names the fields. Parameters that no model knows are refused.
+  before the function is called. What a path names wrongly is 404, what is wrong in a query or a header is 400 and names
+  the parameters, what is wrong in a body is 422 and names the fields. Parameters that no model knows are refused, but
+  for headers.
 - The docstring is the operation's text in the OpenAPI document, ``responses`` its answers; those in ``PROBLEMS`` are
   added. ``./dev openapi`` writes the document anew, and a test compares it.
 - Ask the database by ``api.reading.read``: in a transaction with a time limit.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, model_validator
 
-from api.shapes.commands import Body, Cancel, Command, Move, Reprioritise, Reschedule, Retry, Snooze
+from api.shapes.commands import Body, Cancel, Move, Reason, Reprioritise, Reschedule, Retry, Snooze
 from api.shapes.tasks import Count, Task, TaskFilters
 from pipeline.states import TaskAction, TaskState
 
@@ -25,7 +25,7 @@ class TaskFilter(Body, TaskFilters):
         return self
 
 
-class Selected(Command):
+class Selected(Reason):
     """Which tasks a command is meant for."""
 
     ids: Annotated[list[UUID], Field(min_length=1, max_length=MOST)] | None = Field(

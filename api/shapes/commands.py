@@ -51,7 +51,7 @@ class Body(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class Command(Body):
+class Reason(Body):
     """What every command may be told."""
 
     reason: Annotated[str, StringConstraints(max_length=1000, pattern=_NO_NUL)] = Field(
@@ -59,7 +59,7 @@ class Command(Body):
     )
 
 
-class Pause(Command):
+class Pause(Reason):
     """Pause something."""
 
     resume_after_seconds: Annotated[float, Field(ge=0.001, le=_CENTURY_SECONDS, allow_inf_nan=False)] | None = Field(
@@ -72,7 +72,7 @@ class Pause(Command):
         return None if self.resume_after_seconds is None else timedelta(seconds=self.resume_after_seconds)
 
 
-class Cancel(Command):
+class Cancel(Reason):
     """Cancel something."""
 
     force: bool = Field(default=False, description="Kill the process of a task that has not ended after the grace.")
@@ -92,13 +92,13 @@ class CancelTask(Cancel):
     whole: bool = Field(default=False, description="Cancel the chain and the group that it belongs to, too.")
 
 
-class Retry(Command):
+class Retry(Reason):
     """Let run now what waits for its time or its retry, or has failed, was cancelled or skipped."""
 
     again: bool = Field(default=False, description="Also what has succeeded.")
 
 
-class Snooze(Command):
+class Snooze(Reason):
     """Let what waits do so for a while at least."""
 
     seconds: Delay = Field(description="How long, from now on. What is due later anyway stays as it is.")
@@ -109,19 +109,19 @@ class Snooze(Command):
         return timedelta(seconds=self.seconds)
 
 
-class Reschedule(Command):
+class Reschedule(Reason):
     """Let what waits be due at another time."""
 
     eta: Moment = Field(description="When, with a time zone. What is over means now.")
 
 
-class Reprioritise(Command):
+class Reprioritise(Reason):
     """Give what waits another priority."""
 
     priority: Priority
 
 
-class Move(Command):
+class Move(Reason):
     """Let what waits do so in another queue."""
 
     queue: Text = Field(description="Its workers must have the actor.")
@@ -150,7 +150,7 @@ class MessageOptions(Body):
     fairness_key: Key | None = None
 
 
-class _Sent(Command):
+class _Sent(Reason):
     args: list[Any] = Field(default_factory=list)
     kwargs: dict[str, Any] = Field(default_factory=dict)
     queue: Text | None = Field(default=None, description="By default that of the actor.")
@@ -201,7 +201,7 @@ class Clone(_Sent):
     priority: Priority | None = Field(default=None, description="By default that of the task.")
 
 
-class ChangeQueue(Command):
+class ChangeQueue(Reason):
     """Change settings of a queue; what is not given stays as it is."""
 
     max_running: MaxRunning | None = Field(
@@ -219,7 +219,7 @@ class ChangeQueue(Command):
         return self
 
 
-class ChangeGate(Command):
+class ChangeGate(Reason):
     """Change how many tasks are let through a gate."""
 
     max_running: MaxRunning | None = Field(
@@ -227,7 +227,7 @@ class ChangeGate(Command):
     )
 
 
-class DrainMany(Command):
+class DrainMany(Reason):
     """Let workers end."""
 
     all: bool = Field(default=False, description="All that are alive.")

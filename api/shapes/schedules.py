@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.shapes.commands import Body, Command, MessageOptions, Moment, Priority
+from api.shapes.commands import Body, MessageOptions, Moment, Priority, Reason
 from api.shapes.lists import DIGITS, Answer, Listing, Name, Page, Query, Text, leading_to
 
 _DAY_SECONDS = 86_400
@@ -169,7 +169,7 @@ class PreviewOf(Timing):
     after: Moment | None = Field(default=None, description="From when on; by default now.")
 
 
-class ChangeSchedule(Timing, Command):
+class ChangeSchedule(Timing, Reason):
     """What of a schedule is changed; what is not given, or null without a meaning, stays as it is."""
 
     actor: Text | None = None

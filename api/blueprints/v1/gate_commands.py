@@ -13,7 +13,7 @@ from api.answers import answer_one
 from api.endpoints import Endpoints
 from api.problems import Responses, problems
 from api.scopes import Scope, needs
-from api.shapes.commands import ChangeGate, Command, Pause
+from api.shapes.commands import ChangeGate, Pause, Reason
 from api.shapes.queues import Gate, GatePath
 from pipeline.commands import gates as commands
 from pipeline.store import gates
@@ -36,7 +36,7 @@ def pause_gate(path: GatePath, body: Pause) -> Response:
 
 @blueprint.post("/<path:gate>/resume", responses=_CHANGED)
 @needs(Scope.OPERATE)
-def resume_gate(path: GatePath, body: Command) -> Response:
+def resume_gate(path: GatePath, body: Reason) -> Response:
     """Let tasks pass a gate again. One that is not paused stays as it is."""
     return _change(path, partial(commands.resume_gate, gate=path.gate, by=by(body)))
 

