@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from api.live.frames import HEARTBEAT, frame, opening, pieces
@@ -15,6 +15,7 @@ from tests.fixtures.web import Heard
 ANYTHING = some.recursive(
     some.none() | some.booleans() | some.integers() | some.text(),
     lambda each: some.lists(each) | some.dictionaries(some.text(), each),
+    max_leaves=8,
 )
 
 
@@ -26,6 +27,7 @@ def heard(text: bytes) -> Heard:
     return found
 
 
+@settings(max_examples=30)
 @given(ANYTHING)
 def test_an_event_is_heard_as_it_was_written(data: Any) -> None:
     (event,) = heard(frame("changed", data, "7")).events
@@ -57,9 +59,9 @@ def test_a_heartbeat_is_a_comment_and_no_event() -> None:
     assert (found.events, found.comments, found.retry) == ([], 1, 2500)
 
 
-@given(some.binary(max_size=20_000))
+@given(some.binary(max_size=40_000))
 def test_pieces_are_small_and_make_the_whole(text: bytes) -> None:
     cut = list(pieces(text))
 
     assert b"".join(cut) == text
-    assert all(0 < len(piece) <= 4096 for piece in cut)
+    assert all(0 < len(piece) <= 16_384 for piece in cut)
