@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -26,6 +27,8 @@ PUBLIC = {"GET /", "GET /healthz", "GET /readyz", "GET /login", "POST /api/v1/se
 #: What changes something and yet needs no more than ``read``: logging out.
 CHANGES_OF_READERS = {"DELETE /api/v1/session"}
 
+PARAMETER = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?\w+>")
+NO_TASK = "00000000-0000-4000-8000-000000000000"
 FROM_ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
 NOBODY = {"nobody", "expired", "revoked", "wrong", "malformed", "basic"}
 
@@ -80,7 +83,7 @@ def test_every_route_lets_in_whom_it_should_and_nobody_else(app: Flask, headers:
     shown = headers(caller)
     wrong = []
     for route, method, view in routes(app):
-        path = route.partition(" ")[2].replace("<task_id>", "0" * 8 + "-0000-4000-8000-" + "0" * 12)
+        path = PARAMETER.sub(lambda found: "1" if found[1] == "int" else NO_TASK, route.partition(" ")[2])
         answer = client.open(path, method=method, headers=shown, environ_base=FROM_ELSEWHERE, buffered=False)
         refused = {answer.status_code} & {401, 403}
         assert answer.status_code < 500, (route, answer.text)
