@@ -20,6 +20,8 @@ _PATH = "/api/v1/session"
 @public
 def log_in() -> ResponseReturnValue:
     """Begin a session with the code of a login URL, once, and go to the first page."""
+    if request.method == "HEAD":  # a program that looks at links must not use the code up
+        return Response(status=204)
     _, cookie = sessions.begin_with_code(request.args.get("code", ""))
     response = redirect("/", 303)
     sessions.set_cookie(response, cookie)
