@@ -37,7 +37,8 @@ def check() -> None:
 
 def _foreign_addresses() -> Iterator[str]:
     """Name the addresses of this process's listening sockets that others can reach."""
-    for entry in Path("/dev/fd").iterdir():
+    directory = Path("/dev/fd")
+    for entry in directory.iterdir() if directory.exists() else ():
         with suppress(OSError):  # the one that lists them is closed by now
             if stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode):
                 yield from _foreign_address(int(entry.name))

@@ -18,6 +18,8 @@ blueprint = Routes("login", __name__)
 @public
 def log_in() -> Response:
     """Begin a session with the code of a login URL, once, and go to the first page."""
+    if request.method == "HEAD":  # a program that looks at links must not use the code up
+        return Response(status=HTTPStatus.NO_CONTENT)
     _, cookie = sessions.begin_with_code(request.args.get("code", ""))
     response = Response(status=HTTPStatus.SEE_OTHER)
     response.headers["Location"] = f"{request.script_root}{attached().url_prefix}/"

@@ -74,6 +74,7 @@ def test_who_shows_a_token_learns_who_it_is_and_needs_no_other_proof(client: Fla
 def test_a_login_url_begins_one_session(app: Flask, new_code: Callable[..., str], problem: Any) -> None:
     first, second = app.test_client(), app.test_client()
     code = new_code()
+    assert first.head(f"/login?code={code}").status_code == 204
 
     answer = first.get(f"/login?code={code}")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
