@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fixtures.web import serving
+from tests.fixtures.tokens import make_token
+from tests.fixtures.web import Web, serving
 
 #: Each with the statuses that are an answer to it. Those without a body of ours are gunicorn's.
 REQUESTS: list[tuple[bytes, set[int]]] = [
@@ -28,19 +30,19 @@ REQUESTS: list[tuple[bytes, set[int]]] = [
 ]
 
 
-def status_of(address: str, request: bytes) -> tuple[int, bytes]:
-    """Send a request as it is; return the status and all of the answer."""
-    where = urlsplit(address)
+def status_of(web: Web, request: bytes) -> tuple[int, bytes]:
+    """Send a request as it is, with a token; return the status and all of the answer."""
+    where, shown = urlsplit(web.address), f"Authorization: Bearer {web.token}".encode()
     with socket.create_connection((where.hostname, where.port), timeout=60) as client:
-        client.sendall(request + b"\r\nHost: x.example\r\nConnection: close\r\n\r\n")
+        client.sendall(request + b"\r\nHost: x.example\r\nConnection: close\r\n" + shown + b"\r\n\r\n")
         client.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: client.recv(65_536), b""))
     return int(answer.split(b" ", 2)[1]), answer
 
 
 @pytest.mark.timeout(300)
-def test_whatever_is_sent_is_answered_or_refused_and_the_server_goes_on(database_url: str) -> None:
-    with serving(database_url) as web:
+def test_whatever_is_sent_is_answered_or_refused_and_the_server_goes_on(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path, token=make_token(database_url)) as web:
         for request, statuses in REQUESTS:
             status, answer = status_of(web, request)
 

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from pipeline.settings import Settings
+from tests.fixtures.tokens import authorised
 from tests.integration.api.v1.conftest import Get, Send
 
 
@@ -77,14 +78,15 @@ def test_a_cursor_is_good_for_the_same_question_only(client: FlaskClient, get: G
         problem(client.get("/api/v1/tasks", query_string={"cursor": forged, "state": "queued"}), 400)
 
 
-def test_all_processes_of_an_application_agree_on_cursors(
-    client: FlaskClient, get: Get, settings: Settings, problem: Any, send: Send
+def test_all_web_servers_of_a_database_agree_on_cursors(
+    client: FlaskClient, get: Get, database_url: str, token: str, problem: Any, send: Send
 ) -> None:
-    """By the database's address, or by the key that they were given."""
+    """By the key that the database keeps, or by the one that they were given."""
     send(), send()
     cursor = get("/tasks", limit=1)["next_cursor"]
     other, keyed, also_keyed = (
-        create_app(settings, **config).test_client() for config in ({}, {"SECRET_KEY": "k"}, {"SECRET_KEY": "k"})
+        authorised(create_app(Settings(database_url=database_url, secret_key=key)).test_client(), token)
+        for key in (None, "k" * 32, "k" * 32)
     )
 
     assert other.get(f"/api/v1/tasks?cursor={cursor}").status_code == 200
