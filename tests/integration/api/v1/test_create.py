@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from api import creating
 from tests.fixtures.database import query
+from tests.fixtures.tokens import bearer, make_token
 from tests.fixtures.wait import eventually
 from tests.integration.api.v1.conftest import Get, Post
 
@@ -182,11 +183,11 @@ def test_a_key_is_not_good_for_something_else(post: Post, on_conflict: str) -> N
     assert (found["type"], found["task_id"]) == ("urn:pipeline:problem:idempotency-key-reused", first["task_id"])
 
 
-def test_a_key_belongs_to_who_sent_it(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_belongs_to_who_sent_it(post: Post, database_url: str) -> None:
     first = post("/tasks", MAIL, 201, Idempotency_Key="k")
-    monkeypatch.setattr(creating, "who", lambda: "somebody else")
+    other = bearer(make_token(database_url, name="other"))
 
-    assert post("/tasks", MAIL, 201, Idempotency_Key="k")["task_id"] != first["task_id"]
+    assert post("/tasks", MAIL, 201, Idempotency_Key="k", **other)["task_id"] != first["task_id"]
 
 
 def test_a_key_that_is_none_is_refused(post: Post) -> None:
@@ -206,7 +207,7 @@ def test_a_clone_is_not_what_was_sent_with_the_key(post: Post) -> None:
 
 
 def test_of_two_at_once_the_second_waits_and_gets_the_task_of_the_first(
-    app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask, database_url: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first stands still before its commit until PostgreSQL says that the second waits for it."""
     has_written, may_commit = threading.Event(), threading.Event()
@@ -218,7 +219,7 @@ def test_of_two_at_once_the_second_waits_and_gets_the_task_of_the_first(
         assert may_commit.wait(5)
 
     def send() -> Any:
-        return app.test_client().post("/api/v1/tasks", json=MAIL, headers={"Idempotency-Key": "k"})
+        return app.test_client().post("/api/v1/tasks", json=MAIL, headers={"Idempotency-Key": "k"} | bearer(token))
 
     monkeypatch.setattr(creating.tasks, "note_enqueue", stand_still)
     with ThreadPoolExecutor(2) as threads:
@@ -234,12 +235,13 @@ def test_of_two_at_once_the_second_waits_and_gets_the_task_of_the_first(
     assert query(database_url, "SELECT count(*) FROM pipeline.task") == 1
 
 
-def test_of_many_at_once_one_makes_the_task(app: Flask, database_url: str) -> None:
+def test_of_many_at_once_one_makes_the_task(app: Flask, database_url: str, token: str) -> None:
     ready = threading.Barrier(6)
 
     def send(n: int) -> Any:
         ready.wait(5)
-        return app.test_client().post("/api/v1/tasks", json=MAIL, headers={"Idempotency-Key": f"k-{n % 2}"})
+        headers = {"Idempotency-Key": f"k-{n % 2}"} | bearer(token)
+        return app.test_client().post("/api/v1/tasks", json=MAIL, headers=headers)
 
     with ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(send, range(6)))

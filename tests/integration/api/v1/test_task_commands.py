@@ -16,6 +16,7 @@ from pipeline import get_broker
 from pipeline.states import FINAL_STATES, TaskAction, TaskState, allowed_actions
 from tests.fixtures.broker import working
 from tests.fixtures.database import query
+from tests.fixtures.tokens import bearer
 from tests.fixtures.wait import eventually
 from tests.integration.api.v1.conftest import Get, Make, Post, Send
 
@@ -221,12 +222,12 @@ def test_nobody_claims_a_task_between_the_look_and_the_command(
     assert found == [1, 0]
 
 
-def test_of_many_who_cancel_at_once_one_is_noted(app: Flask, make: Make, audit: Audit) -> None:
+def test_of_many_who_cancel_at_once_one_is_noted(app: Flask, make: Make, audit: Audit, token: str) -> None:
     task_id, ready = make("queued"), threading.Barrier(6)
 
     def cancel(_: int) -> Any:
         ready.wait(5)
-        return app.test_client().post(f"/api/v1/tasks/{task_id}/cancel")
+        return app.test_client().post(f"/api/v1/tasks/{task_id}/cancel", headers=bearer(token))
 
     with ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(cancel, range(6)))
