@@ -74,8 +74,8 @@ def read_body(model: type[Model]) -> Model:
     """
     data = request.get_data()
     if not data and not any(field.is_required() for field in model.model_fields.values()):
-        return model()
-    if not request.is_json:
+        data = b"{}"
+    elif not request.is_json:
         raise UnsupportedMediaType("Send application/json")
     try:
         data.decode()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 
+from api.auth import public
+
 blueprint = Blueprint("index", __name__)
 
 
 @blueprint.get("/")
+@public
 def show() -> ResponseReturnValue:
     """Tell whoever opens the printed address what there is."""
     return {

@@ -29,10 +29,10 @@ def task_id(app: Flask, database_url: str, rows: Any) -> str:
     result = json.dumps({"sent": 1, "token": "geheim"})
     rows(
         "INSERT INTO pipeline.attempt"
-        " (task_id, run, attempt, outcome, finished_at, result, result_until, error_type, error_message, traceback)"
-        " SELECT id, 1, 1, 'f', clock_timestamp(), %s::json, 'infinity', 'ValueError', 'no such address', 'line 1'"
-        " FROM pipeline.task",
+        " (task_id, run, attempt, outcome, finished_at, result, result_until, error)"
+        " SELECT id, 1, 1, 'f', clock_timestamp(), %s::json, 'infinity', %s::json FROM pipeline.task",
         result,
+        json.dumps({"type": "ValueError", "message": "no such address", "traceback": "line 1"}),
     )
     id = query(database_url, "SELECT id FROM pipeline.task")
     ask(task_logs.write, json.dumps([{"t": id, "r": 1, "n": 1, "a": 1, "l": 20, "g": "x", "m": "a line"}]))
