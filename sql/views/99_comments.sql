@@ -151,7 +151,7 @@ COMMENT ON COLUMN audit_log.action IS 'cancel, force, cancel_where, force_where,
 COMMENT ON COLUMN audit_log.who IS 'whom the caller named';
 COMMENT ON COLUMN audit_log.source IS 'cli (pipeline …), api (HTTP), python or sql';
 COMMENT ON COLUMN audit_log.reason IS 'why; empty if nobody said';
-COMMENT ON COLUMN audit_log.old_value IS 'jsonb: what was changed, as it was. Of cancel_where: the filter';
+COMMENT ON COLUMN audit_log.old_value IS 'jsonb: what was changed, as it was. Of cancel_where: the filter. Not for pipeline_reader, nor new_value: they may hold a schedule''s arguments';
 COMMENT ON COLUMN audit_log.new_value IS 'jsonb: the same as it is now, or how many tasks it was';
 COMMENT ON COLUMN audit_log.audit_id IS 'bigint, in the order of the commands';
 
