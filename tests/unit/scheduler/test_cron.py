@@ -176,7 +176,7 @@ def test_a_text_that_means_nothing_is_refused_and_the_field_named(text: str, rea
 
     assert raised.value.field == "expression"
     assert raised.value.reason.startswith(reason)
-    assert str(raised.value) == f"The expression of the schedule is not valid: {raised.value.reason}"
+    assert str(raised.value) == f"The schedule is not valid: expression: {raised.value.reason}"
 
 
 def test_the_30th_of_february_may_stand_beside_days_that_there_are() -> None:
