@@ -1,7 +1,9 @@
 """What a web server loads: ``gunicorn api.wsgi:app``. Loading it opens no connection."""
 
-from api.app import create_app
+from api.app import DATABASE_SECONDS, create_app
 from pipeline import get_broker, logs
 
 logs.configure(get_broker().settings)
+# Commands, too, tell within three seconds that the database is away: somebody waits for the answer.
+get_broker().pool.timeout_seconds = DATABASE_SECONDS
 app = create_app()
