@@ -4,6 +4,7 @@ Options of a message, each of them optional:
     unique_key: Held while the task waits or runs: nobody else's message with this key becomes a task meanwhile.
     idempotency_key: The same, and held for a while after the task has ended.
     idempotency_window: That while, in milliseconds; a day by default.
+    idempotency_digest: Of whoever compares what was sent with a key before with what is sent now; only kept.
     on_conflict: What becomes of a message whose key is held: "skip" (default), "replace" or "error".
     concurrency_key: No more tasks with this key run at a time than ``max_running_per_key`` of their actor.
     rate_key: The ``rate_limit`` of the actor holds for the tasks with this key together.

@@ -53,7 +53,7 @@ blueprint = Endpoints("tasks", __name__)
 _ANSWERS: Responses = {200: BulkAnswer, **problems(413, 415, 422)}
 #: So many are shown in a dry run, so many counted, and for so long.
 _SAMPLE, _CAP, _SEARCH_MS = 20, 10_000, 500
-#: A thousand tasks take less than a second where there is something left of the machine.
+#: A thousand retries took four seconds on two cores that a dozen other processes wanted.
 _SECONDS = 20
 _WAITING = frozenset({TaskState.SCHEDULED, TaskState.QUEUED})
 #: What a filter means that names no state; where it is not what waits.
