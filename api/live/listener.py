@@ -38,7 +38,7 @@ _GAP_SECONDS = 0.1
 #: things to do.
 _REST, _LONGEST_REST_SECONDS = 20, 5.0
 #: How long a statement may take, and how long we wait for a server that does not answer.
-_STATEMENT_SECONDS, _ANSWER_SECONDS = 2.0, 5.0
+_STATEMENT_SECONDS, _ANSWER_SECONDS = 2.0, 10.0
 #: It stays for so long when nobody watches any more, for those who connect again.
 _LINGER_SECONDS = 2.0
 
@@ -150,7 +150,7 @@ class Listener:
         now = time.monotonic()
         earliest = now + max(_GAP_SECONDS, min(_REST * (now - began), _LONGEST_REST_SECONDS))
         due = max(began + (_BUSY_SECONDS if is_busy else _IDLE_SECONDS), earliest)
-        while (now := time.monotonic()) < due and not self._is_closing:
+        while (now := time.monotonic()) < due and self._subscriptions and not self._is_closing:
             if self._bell.wait(min(_GAP_SECONDS, due - now)) or (not is_busy and self._was_woken()):
                 self._bell.clear()
                 due = min(due, earliest)

@@ -38,7 +38,8 @@ def answer_when_changed(
     known = since or response.get_etag()[0]
     if wait_seconds and not row.state.is_final and not _is_new(response, known, since):
         response = _wait(row, response, lambda: _tagged(answer(find())), wait_seconds, since)
-    return response.make_conditional(request)
+    response.make_conditional(request)  # changes it
+    return response
 
 
 def _wait(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from api.live.frames import MEDIA_TYPE
 from api.live.waiting import LONGEST_WAIT_SECONDS
 from api.problems import described
 from api.shapes.lists import DIGITS, Query, Text
 from api.shapes.tasks import Selection
+
+#: Answers by their status, as endpoints take them.
+Answers = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 
 class Following(Query):
@@ -36,7 +39,7 @@ class Waiting(Selection):
     )
 
 
-def told(what: str) -> dict[int, dict[str, Any]]:
+def told(what: str) -> Answers:
     """Describe a stream as an answer in the document."""
     full = "As many clients watch as may, or the database does not answer; `Retry-After` says when to come back."
     return {

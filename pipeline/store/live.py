@@ -20,6 +20,8 @@ _CLAIMED = 2000
 class Look:
     """What goes on at one moment; what was asked for since an earlier time holds the internal ids of tasks."""
 
+    #: Whether all of what follows is there, and not only a part of it.
+    is_complete: bool
     at: datetime
     #: The number of the last claim that was made, committed or not.
     claims: int
@@ -35,8 +37,6 @@ class Look:
     changed: frozenset[int]
     #: What operators have done that names no single task.
     sweeps: frozenset[int]
-    #: Whether all of that is there, and not only a part of it.
-    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ def look(
     ((at, claims, seen, claimed, *lists),) = cursor.fetchall()
     held, running, *news = lists
     is_complete = len(claimed) <= _CLAIMED and all(len(ids) <= most for ids in news)
-    return Look(at, claims, *map(frozenset, (seen, claimed, held, running, *news)), is_complete=is_complete)
+    sets = [frozenset(ids) for ids in (seen, claimed, held, running, *news)]
+    return Look(is_complete, at, claims, *sets)
 
 
 def queues(sql: Mapping[str, str], cursor: Cursor, *, most: int) -> list[LiveQueue]:

@@ -24,7 +24,7 @@ NOTHING: frozenset[int] = frozenset()
 
 def look(*, claims: int = 0, is_complete: bool = True, **lists: set[int]) -> Look:
     names = ("seen", "claimed", "held", "running", "fresh", "due", "reported", "changed", "sweeps")
-    return Look(NOW, claims, **{name: frozenset(lists.get(name, NOTHING)) for name in names}, is_complete=is_complete)
+    return Look(is_complete, NOW, claims, **{name: frozenset(lists.get(name, NOTHING)) for name in names})
 
 
 def task(number: int = 1, state: TaskState = TaskState.RUNNING, **more: Any) -> Snapshot:
