@@ -36,7 +36,7 @@ _BUSY_SECONDS, _IDLE_SECONDS = 0.5, 1.0
 _GAP_SECONDS = 0.1
 #: A look that took long is followed by a rest of so many times as long, up to so many seconds: the database has other
 #: things to do.
-_REST, _LONGEST_REST_SECONDS = 20, 5.0
+_REST, _LONGEST_REST_SECONDS = 10, 3.0
 #: How long a statement may take, and how long we wait for a server that does not answer.
 _STATEMENT_SECONDS, _ANSWER_SECONDS = 2.0, 10.0
 #: It stays for so long when nobody watches any more, for those who connect again.
@@ -119,7 +119,7 @@ class Listener:
         watchers = [client for client in clients if isinstance(client, Watcher)]
         connection = self._connected(broker)
         if self._is_away:
-            self._come_back(followers, watchers)
+            _begin_anew(followers, watchers)
         with (
             broker.pool.within(connection, _ANSWER_SECONDS),
             connection,  # a transaction: the limit of time holds for that, and a pooler gives one session for it
@@ -129,6 +129,9 @@ class Listener:
             wanted = self._overview.look(broker.sql, cursor, followers) if followers else set()
             wanted.update(watcher.task_id for watcher in watchers)
             rows = live.tasks(broker.sql, cursor, wanted) if wanted else []
+        if self._is_away:
+            self._is_away = False
+            log.info("live.resumed")
         snapshots = [Snapshot(row) for row in rows]
         has_changed = bool(followers) and self._overview.tell(followers, snapshots)
         return _tell_watchers(watchers, snapshots) or has_changed
@@ -179,20 +182,19 @@ class Listener:
         for client in self._watching():
             client.put(event)
 
-    def _come_back(self, followers: Iterable[Follower], watchers: Iterable[Watcher]) -> None:
-        """Tell everybody anew what there is."""
-        self._is_away = False
-        log.info("live.resumed")
-        for follower in followers:
-            follower.begin_anew("outage")
-        for watcher in watchers:
-            watcher.seen = None
-
     def _disconnect(self) -> None:
         if self._connection is not None:
             with suppress(psycopg2.Error):
                 self._connection.close()
             self._connection = None
+
+
+def _begin_anew(followers: Iterable[Follower], watchers: Iterable[Watcher]) -> None:
+    """Let everybody be told anew what there is, after an outage."""
+    for follower in followers:
+        follower.begin_anew("outage")
+    for watcher in watchers:
+        watcher.seen = None
 
 
 def _tell_watchers(watchers: Sequence[Watcher], snapshots: Iterable[Snapshot]) -> bool:

@@ -54,7 +54,7 @@ def stream(subscription: Subscription) -> Response:
     client = Client(request.environ)
     live.join(subscription)
     response = Response(_Stream(live, subscription, client).frames(), mimetype=MEDIA_TYPE, headers=_HEADERS)
-    # Not in the generator: one that was never begun does not end either.
+    # Not only in the generator: one that was never begun does not end either.
     response.call_on_close(partial(live.leave, subscription))
     return response
 
@@ -71,8 +71,14 @@ class _Stream:
 
     def frames(self) -> Iterator[bytes]:
         """Give what is to be written, piece by piece, as soon as the client takes it."""
-        self._client.keep_little()
-        yield from self._write(opening(random.randint(*_RETRY_MS)))  # noqa: S311
+        try:
+            self._client.keep_little()
+            yield from self._write(opening(random.randint(*_RETRY_MS)))  # noqa: S311
+            yield from self._events()
+        finally:
+            self._live.leave(self._subscription)
+
+    def _events(self) -> Iterator[bytes]:
         while not self._is_over:
             event = self._subscription.take(_LOOK_SECONDS)
             if event is not None:

@@ -19,12 +19,15 @@ from pipeline.settings import Settings
 from tests.fixtures import live_actors
 from tests.fixtures.database import own_database, query
 from tests.fixtures.program import running
+from tests.fixtures.scale import IS_LONG
 from tests.fixtures.wait import eventually
-from tests.fixtures.web import Stream, Web, ask, begun, serving, watching
+from tests.fixtures.web import Stream, Web, ask, begun, join, serving, watching
 
 pytestmark = pytest.mark.timeout(180)
 
 ACTORS = "tests.fixtures.live_actors"
+#: Within a second or so, where nothing else keeps the machine busy.
+ANSWER_SECONDS = 1.5 if IS_LONG else 10.0
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 LISTENERS = f"{SESSIONS} AND application_name = 'pipeline live'"
 
@@ -64,7 +67,7 @@ def test_a_task_is_watched_to_its_end_over_lost_connections_and_a_new_web_proces
     # Progress is seen live, by as many as like, through one session of the database.
     with watching(own) as stream, watching(own), watching(everything) as all_of_it:
         eventually(lambda: stream.has_told(task_id, state="running", step="reading", progress=33), within=30)
-        eventually(lambda: all_of_it.has_told(task_id, state="running", step="reading"), within=10)
+        assert begun(all_of_it).name == "snapshot"
         assert query(database_url, LISTENERS) == 1
 
         # The network fails. What happens meanwhile is told to who comes back.
@@ -81,7 +84,7 @@ def test_a_task_is_watched_to_its_end_over_lost_connections_and_a_new_web_proces
         # Stopping waits for no stream; it ends them.
         began = time.monotonic()
         web.stop()
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 15  # it would wait for 30 seconds
         eventually(lambda: stream.has_ended.is_set() and all_of_it.has_ended.is_set())
         seen, seen_of_all = stream.last_id, all_of_it.last_id
     assert "rror" not in web.output
@@ -105,7 +108,7 @@ def test_a_task_is_watched_to_its_end_over_lost_connections_and_a_new_web_proces
         eventually(lambda: query(database_url, LISTENERS) == 1)
         (tmp_path / "closing").touch()
         eventually(lambda: query(database_url, "SELECT count(*) FROM pipeline.attempt") == 1)
-        assert waiting.answered_within(1.5)["state"] == "succeeded"
+        assert waiting.answered_within(ANSWER_SECONDS)["state"] == "succeeded"
 
         eventually(stream.has_ended.is_set)
         assert [event.data for event in stream.named("end")] == [{"state": "succeeded"}]
@@ -120,7 +123,7 @@ def status(web: Web, task_id: str) -> Any:
 
 
 class Waiting:
-    """A request that is answered later."""
+    """A request that is answered later; sent again, as clients do, if it is told to come back."""
 
     def __init__(self, address: str) -> None:
         self._answer: Any = None
@@ -128,7 +131,10 @@ class Waiting:
         self._thread.start()
 
     def _ask(self, address: str) -> None:
-        self._answer = ask(address)[2]
+        status, _, self._answer = ask(address)
+        while status == 503:
+            threading.Event().wait(0.5)
+            status, _, self._answer = ask(address)
 
     def answered_within(self, seconds: float) -> Any:
         self._thread.join(seconds)
@@ -148,9 +154,8 @@ def shared(server_url: str, template: str, tmp_path_factory: pytest.TempPathFact
 
 def test_beyond_the_bound_clients_are_told_when_to_come_back(shared: Web) -> None:
     with ExitStack() as stack:
-        streams = [stack.enter_context(watching(f"{shared.address}/api/v1/events")) for _ in range(3)]
-        for stream in streams:
-            begun(stream)
+        for _ in range(3):
+            stack.callback(join(f"{shared.address}/api/v1/events").close)
 
         code, headers, problem = ask(f"{shared.address}/api/v1/events")
 
@@ -161,16 +166,15 @@ def test_beyond_the_bound_clients_are_told_when_to_come_back(shared: Web) -> Non
 
 @pytest.mark.parametrize("how", ["cut", "close"])
 def test_a_client_that_has_gone_makes_room_at_once(shared: Web, how: str) -> None:
-    streams = [Stream(f"{shared.address}/api/v1/events") for _ in range(3)]
+    streams = [join(f"{shared.address}/api/v1/events") for _ in range(3)]
     for stream in streams:
         begun(stream)
         getattr(stream, how)()
 
-    # Much sooner than a heartbeat would show it.
-    again = eventually(
-        lambda: (made := Stream(f"{shared.address}/api/v1/events")).answer.status == 200 and made, within=5, every=0.2
-    )
-    again.close()
+    began = time.monotonic()
+    join(f"{shared.address}/api/v1/events").close()
+
+    assert time.monotonic() - began < 8  # sooner than a heartbeat would show it
 
 
 def test_a_stream_that_is_cut_off_leaves_no_session_behind(shared: Web) -> None:
@@ -204,6 +208,6 @@ def test_streams_outlive_the_database(tmp_path: Path) -> None:
 
             query(again.url, "SELECT pipeline.flush_v1('quick', 'test')")
             eventually(lambda: own.has_told(str(task_id), state="cancelled"))
-            assert waiting.answered_within(5)["state"] == "cancelled"
+            assert waiting.answered_within(10)["state"] == "cancelled"
         web.stop()
         assert "Traceback" not in web.output

@@ -442,9 +442,8 @@ def test_the_end_of_a_task_that_was_seen_keeps_clients_from_coming_back(client: 
     task_id = rows("SELECT pipeline.enqueue('greet', queue => 'mail')::text")[0][0]
     rows("SELECT pipeline.flush_v1('mail', 'test')")
 
-    answer = client.get(f"/api/v1/tasks/{task_id}/events")
-    task, end = Heard(), None
-    for block in answer.text.split("\n\n")[:-1]:
+    task = Heard()
+    for block in client.get(f"/api/v1/tasks/{task_id}/events").text.split("\n\n")[:-1]:
         task.take_in(block)
     state, end = task.events
     assert (state.data["state"], end.name) == ("cancelled", "end")
