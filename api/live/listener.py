@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 _BUSY_SECONDS, _IDLE_SECONDS = 0.5, 1.0
 #: A wake-up or a new client lets it look sooner, but not sooner than this after the last look.
 _GAP_SECONDS = 0.1
-#: A look that took long is followed by a rest of so many times as long, up to so many seconds: the database has other
-#: things to do.
-_REST, _LONGEST_REST_SECONDS = 10, 3.0
+#: A look that took long is followed by a rest of so many times as long, up to so many seconds (with somebody new, or a
+#: wake-up): the database has other things to do.
+_REST, _LONGEST_REST_SECONDS, _LONGEST_WAIT_SECONDS = 10, 3.0, 1.0
 #: How long a statement may take, and how long we wait for a server that does not answer.
 _STATEMENT_SECONDS, _ANSWER_SECONDS = 2.0, 10.0
 #: It stays for so long when nobody watches any more, for those who connect again.
@@ -58,6 +58,7 @@ class Listener:
         self._is_closing = False
         self._overview = Overview()
         self._connection: Connection | None = None
+        self._is_new = False
         self._is_listening = False
         self._is_away = False
 
@@ -142,6 +143,7 @@ class Listener:
             connection = connect(url, within=self._settings.connect_timeout_seconds, application_name="pipeline live")
             self._connection = connection
             connection.autocommit = True
+            self._is_new = True
             self._is_listening = self._settings.listen and is_direct(connection)
             if self._is_listening:
                 with connection.cursor() as cursor:
@@ -151,8 +153,10 @@ class Listener:
     def _rest(self, began: float, *, is_busy: bool) -> None:
         """Wait until it is time to look again, or somebody wakes us."""
         now = time.monotonic()
-        earliest = now + max(_GAP_SECONDS, min(_REST * (now - began), _LONGEST_REST_SECONDS))
-        due = max(began + (_BUSY_SECONDS if is_busy else _IDLE_SECONDS), earliest)
+        rest = 0.0 if self._is_new else _REST * (now - began)  # the first look plans, which takes much longer
+        self._is_new = False
+        earliest = now + max(_GAP_SECONDS, min(rest, _LONGEST_WAIT_SECONDS))
+        due = max(began + (_BUSY_SECONDS if is_busy else _IDLE_SECONDS), now + min(rest, _LONGEST_REST_SECONDS))
         while (now := time.monotonic()) < due and self._subscriptions and not self._is_closing:
             if self._bell.wait(min(_GAP_SECONDS, due - now)) or (not is_busy and self._was_woken()):
                 self._bell.clear()
