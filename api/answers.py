@@ -29,7 +29,8 @@ def answer_one(shape: BaseModel, fields: Collection[str] | None = None) -> Respo
     """
     response = answer_json(_selected(shape, fields))
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def answer_page(

@@ -34,8 +34,7 @@ Place = list[Any]
 
 def sign(list_name: str, asked: BaseModel, place: Place) -> str:
     """Write a cursor."""
-    text = _serializer(list_name).dumps([_digest(asked), *place])
-    return text if isinstance(text, str) else text.decode()
+    return str(_serializer(list_name).dumps([_digest(asked), *place]))
 
 
 def read(list_name: str, asked: BaseModel, cursor: str | None) -> Place | None:
@@ -46,6 +45,8 @@ def read(list_name: str, asked: BaseModel, cursor: str | None) -> Place | None:
     """
     if cursor is None:
         return None
+    digest: Any
+    place: Place
     try:
         digest, *place = _serializer(list_name).loads(cursor[:_LONGEST])
     except (BadSignature, ValueError, TypeError):

@@ -10,7 +10,9 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from flask_openapi3.models import Components, Info, PathItem
+from flask_openapi3.models.components import Components
+from flask_openapi3.models.info import Info
+from flask_openapi3.models.path_item import PathItem
 from flask_openapi3.models.schema import Schema
 
 from api.discovery import blueprints_of

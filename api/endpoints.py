@@ -30,7 +30,8 @@ from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Response, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from werkzeug.exceptions import NotAcceptable
 

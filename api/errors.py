@@ -6,12 +6,12 @@ An answer never tells a stack trace, a statement, or where the database is; that
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
-from flask import Response
+from flask import Blueprint, Response
 from flask.sansio.scaffold import Scaffold
 from sqlalchemy.exc import OperationalError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from api.problems import KINDS, kind_of, problem
 from pipeline import (
@@ -81,6 +81,23 @@ def register(part: Scaffold) -> None:
     for kind in _KINDS:
         part.register_error_handler(kind, answer)
     part.register_error_handler(HTTPException, answer_http)
+
+
+def register_before_host(part: Blueprint) -> None:
+    """Do the same in a blueprint, whatever its application does about errors.
+
+    What an application has registered for a status, or for any exception at all, comes before what a blueprint has
+    registered for exceptions in general.
+    """
+    register(part)
+    for status in default_exceptions:
+        part.register_error_handler(status, answer_http)
+    part.register_error_handler(Exception, _leave_to_flask)
+
+
+def _leave_to_flask(error: Exception) -> NoReturn:
+    """Let Flask log it, and ask us again what to answer: for status 500."""
+    raise error
 
 
 def answer(error: Exception) -> Response:

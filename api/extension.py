@@ -93,7 +93,7 @@ class Pipeline:
 def _part() -> Blueprint:
     """Make the part of an application that is ours."""
     part = Blueprint("pipeline", __name__)
-    errors.register(part)
+    errors.register_before_host(part)
     part.before_request(bodies.limit_body)
     part.before_request(_act_as_api)
     part.before_request(schema.refuse_outdated)

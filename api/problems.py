@@ -38,7 +38,7 @@ KINDS: Mapping[int, str] = {
 }
 
 #: What any endpoint may answer besides what it says itself.
-PROBLEMS = (400, 401, 403, 406, 429, 503, 504)
+PROBLEMS = (400, 401, 403, 406, 413, 429, 503, 504)
 
 _MEANINGS = {
     400: "A parameter is unknown or wrong; `invalid_params` names it.",

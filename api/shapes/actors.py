@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.shapes.lists import Answer, Listing, Name, Page, Query, Selectable, Text
+from api.shapes.lists import Answer, Listing, Name, Page, Query, Selectable, Text, leading_to
 
 
 class Parameter(Answer):
@@ -58,6 +58,8 @@ class Actor(Selectable):
 
 class ActorPage(Page[Actor]):
     """A part of the list of actors, by their names."""
+
+    model_config = leading_to("actor", "show_actor")
 
 
 class Period(Query):

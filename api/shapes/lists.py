@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import CoreSchema, core_schema
 
 LIMIT, LONGEST = 50, 200
@@ -38,10 +39,21 @@ def _instant(value: Any) -> Any:
     return value
 
 
+_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+def _in_utc(at: datetime) -> datetime:
+    """Give a time without its offset, of which PostgreSQL takes no more than 15:59, and nearest to the ends of time."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        return _LAST if at.year > 1 else _FIRST
+
+
 _INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
 
 #: A time in a query.
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 #: The number of a worker, or of anything else that PostgreSQL counts.
 Id = Annotated[int, Field(ge=1, le=2**63 - 1), DIGITS]
 #: A name in a path.
@@ -92,6 +104,12 @@ class Selectable(Answer):
     """Something of which a client may want some fields only, so that none is there for certain."""
 
     model_config = ConfigDict(json_schema_extra=_without_required)
+
+
+def leading_to(parameter: str, *operations: str) -> Any:
+    """Make the configuration of a page whose entries name what other operations are about: OpenAPI's links."""
+    named = {parameter: f"$response.body#/items/0/{parameter}"}
+    return {"openapi_extra": {"links": {name: {"operationId": name, "parameters": named} for name in operations}}}
 
 
 class Page(BaseModel, Generic[Item]):

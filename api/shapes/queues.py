@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.shapes.lists import Answer, Listing, Name, Page, Query
+from api.shapes.lists import Answer, Listing, Name, Page, Query, leading_to
 
 
 class Queue(Answer):
@@ -31,6 +31,8 @@ class Queue(Answer):
 
 class QueuePage(Page[Queue]):
     """A part of the list of queues, by their names."""
+
+    model_config = leading_to("queue", "show_queue")
 
 
 class Counting(Query):
@@ -71,6 +73,8 @@ class Gate(Answer):
 
 class GatePage(Page[Gate]):
     """A part of the list of gates, by their names."""
+
+    model_config = leading_to("gate", "show_gate")
 
 
 class GatePath(Query):

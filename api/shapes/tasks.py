@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
-from api.shapes.lists import DIGITS, Answer, Id, Instant, Listing, NamesOf, Page, Query, Selectable, Text
+from api.shapes.lists import DIGITS, Answer, Id, Instant, Listing, NamesOf, Page, Query, Selectable, Text, leading_to
 from pipeline.states import Outcome, TaskState
 from pipeline.store.search import Asked
 from pipeline.store.tasks import as_task_id
@@ -68,6 +68,8 @@ class Count(BaseModel):
 
 class TaskPage(Page[Task]):
     """A part of the list of tasks."""
+
+    model_config = leading_to("task_id", "show_task", "list_attempts", "show_logs", "show_timeline")
 
     searched_to: datetime | None = Field(
         description="Set if there was no time to look further: what matches and was enqueued since then is told. "

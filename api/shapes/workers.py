@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.shapes.lists import Answer, Id, Listing, Page, Query, Text
+from api.shapes.lists import Answer, Id, Listing, Page, Query, Text, leading_to
 
 
 class RunningTask(Answer):
@@ -43,6 +43,8 @@ class Worker(Answer):
 
 class WorkerPage(Page[Worker]):
     """A part of the list of workers, the newest first."""
+
+    model_config = leading_to("worker_id", "show_worker")
 
 
 class WorkerListing(Listing):

@@ -21,7 +21,19 @@ _GRACE_SECONDS = 20.0
 
 #: The programs around the worker. They are named and not imported: the core knows no actor and no Flask.
 _MAIL_CATCHER = ("-m", "actors.smtp_dev")
-_WEB = ("-m", "gunicorn", "api.wsgi:app", "--worker-class", "gthread", "--no-control-socket", "--log-level", "warning")
+_WEB = (
+    "-m",
+    "gunicorn",
+    "api.wsgi:app",
+    "--worker-class",
+    "gthread",
+    "--no-control-socket",
+    "--log-level",
+    "warning",
+    # The longest that it can take: filters are texts.
+    "--limit-request-line",
+    "8190",
+)
 
 
 @click.command()

@@ -385,6 +385,8 @@ BEGIN
         RAISE EXCEPTION 'args must be a JSON array, kwargs and options JSON objects'
             USING ERRCODE = '22023';
     END IF;
+    -- What json accepts and no operator of it can read: half a surrogate pair, NUL. One such task would break every list.
+    PERFORM args::jsonb, kwargs::jsonb;
     IF has_gates(v_keys) THEN
         -- Senders of another language that are the first to use such keys wait for each other here, once.
         UPDATE queue q SET is_gated = true WHERE q.name = v_queue AND NOT q.is_gated;

@@ -37,8 +37,9 @@ DECLARE
     v_at     bigint[];
     v_counts int[];
     v_found  text[];  -- for each way a bigint[], of its own length
-    v_step   int := least(greatest(most, 1), 1000);
-    v_widest int := CASE WHEN within_ms IS NULL THEN 5000 ELSE 250 END;
+    -- A step is not ended when the time is over, so it must be short where there is little.
+    v_widest int := CASE WHEN within_ms IS NULL THEN 5000 ELSE 100 END;
+    v_step   int := least(greatest(most, 1), 1000, v_widest);
     v_ids    bigint[];
     v_good   bigint[];
 BEGIN
@@ -91,12 +92,13 @@ BEGIN
                 RETURN;
             END IF;
             v_at[way] := v_ids[cardinality(v_ids)];
+            IF clock_timestamp() > v_until THEN
+                -- The way that has come furthest has met the most.
+                SELECT coalesce(v_found[w]::bigint[], '{}'), v_at[w] INTO ids, searched_to
+                  FROM generate_subscripts(v_at, 1) AS w ORDER BY v_at[w] LIMIT 1;
+                RETURN;
+            END IF;
         END LOOP;
-        IF clock_timestamp() > v_until THEN
-            -- The way that has come furthest has met the most.
-            SELECT v_found[w]::bigint[], v_at[w] INTO ids, searched_to FROM generate_subscripts(v_at, 1) AS w ORDER BY v_at[w] LIMIT 1;
-            RETURN;
-        END IF;
         v_step := least(2 * v_step, v_widest);
     END LOOP;
 END $$;

@@ -26,7 +26,7 @@ from tests.benchmarks.measure import Side
 from tests.benchmarks.outcome import Outcome, options, server, tell
 
 _ASKED = 30
-_BY_ID_MS, _LIST_MS = 1.0, 20.0
+_BY_ID_MS, _LIST_MS, _SEARCH_MS = 1.0, 20.0, 50.0
 _SLOWER = 2.0
 #: How often questions are asked while workers work, and of what length the drains are that keep them busy.
 _LOOK_SECONDS = 5.0
@@ -45,6 +45,13 @@ class Question:
 def _found(**filters: str) -> str:
     given = ", ".join(f"{name} => {value}" for name, value in filters.items())
     return f"SELECT * FROM pipeline.tasks_v1(ARRAY(SELECT pipeline.find_tasks({given})))"
+
+
+def _searched(**filters: str) -> str:
+    """As the REST API asks: what no index finds is looked for as long as there is time."""
+    given = ", ".join(f"{name} => {value}" for name, value in filters.items())
+    found = f"pipeline.search_tasks_v1({given}, most => 51, within_ms => 30)"
+    return f"SELECT f.searched_to, s.* FROM {found} f LEFT JOIN LATERAL pipeline.list_tasks_v1(f.ids, '{{}}') s ON true"
 
 
 #: ``:id`` stands for the message id of some task.
@@ -75,6 +82,11 @@ QUESTIONS = [
     Question("newest failed of an actor", _found(states="'{failed}'", actor="'actor_7'"), None),
     Question("newest failed of a rare actor", _found(states="'{failed}'", actor="'rare_actor'")),
     Question("newest scheduled of an actor", _found(states="'{scheduled}'", actor="'actor_6'"), None),
+    Question("searched: a text that none has", _searched(words="'nothing has this'"), _SEARCH_MS),
+    Question("searched: a worker that ran none", _searched(worker="77"), _SEARCH_MS),
+    Question("searched: an error that none has", _searched(error_type="'KeyError'"), _SEARCH_MS),
+    Question("searched: a text among those of a tag", _searched(tag="'import'", words="'no 97'"), _SEARCH_MS),
+    Question("searched: ended long ago", _searched(finished_to="now() - interval '20 days'"), _SEARCH_MS),
     Question("an entity, by the view alone", "SELECT * FROM pipeline.task_status WHERE entity = 'invoice:4711'"),
     Question(
         "a tenant's newest, by the view alone",

@@ -22,8 +22,8 @@ blueprint = Endpoints("workers", __name__)
 def list_workers(query: WorkerListing) -> Response:
     """List workers, the newest first, and what runs in them."""
     place = cursors.read("workers", query, query.cursor)
-    chosen = {"states": query.state or None, "host": query.host, "before": place[0] if place else None}
-    rows = read(status.list_workers, **chosen, limit=query.limit + 1)
+    before = place[0] if place else None
+    rows = read(status.list_workers, states=query.state or None, host=query.host, before=before, limit=query.limit + 1)
     page, next_cursor = cursors.cut("workers", query, rows, lambda row: [row.worker_id])
     return answer_page([Worker.model_validate(row) for row in page], next_cursor)
 

@@ -18,10 +18,10 @@ from pipeline.db.migrate import migrate
 from pipeline.settings import Settings
 from tests.fixtures import live_actors
 from tests.fixtures.database import own_database, query
+from tests.fixtures.live_web import Stream, Web, ask, begun, join, serving, watching
 from tests.fixtures.program import running
 from tests.fixtures.scale import IS_LONG
 from tests.fixtures.wait import eventually
-from tests.fixtures.web import Stream, Web, ask, begun, join, serving, watching
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -20,10 +20,10 @@ from pipeline import PostgresBroker
 from pipeline.settings import Settings
 from tests.fixtures import live_actors
 from tests.fixtures.database import query
+from tests.fixtures.live_web import Web, ask, serving
 from tests.fixtures.program import ROOT, children_of, environment_of, running
 from tests.fixtures.scale import IS_LONG, tell
 from tests.fixtures.wait import eventually
-from tests.fixtures.web import Web, ask, serving
 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 LISTENERS = f"{SESSIONS} AND application_name = 'pipeline live'"

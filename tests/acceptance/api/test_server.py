@@ -1,13 +1,8 @@
 """A real gunicorn on loopback, with its database coming and going."""
 
 import json
-import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +10,8 @@ import pytest
 
 from pipeline.db import embedded
 from pipeline.db.migrate import migrate
-from tests.fixtures.program import ROOT, environment_of
 from tests.fixtures.wait import eventually
-
-
-@contextmanager
-def serving(url: str) -> Iterator[str]:
-    """Run the web server for a block; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port, file = listener.getsockname()[1], listener.fileno()
-        options = ["--worker-class", "gthread", "--threads", "4", "--no-control-socket", "--bind", f"fd://{file}"]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "api.wsgi:app", *options],
-            env=environment_of(database_url=url),
-            cwd=ROOT,
-            pass_fds=[file],
-        )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
+from tests.fixtures.web import serving
 
 
 def ask(address: str) -> tuple[int, str, Any]:

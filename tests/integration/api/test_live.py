@@ -21,8 +21,8 @@ from pipeline import PostgresBroker
 from pipeline.settings import Settings
 from pipeline.store import live as statements
 from tests.fixtures.broker import working
+from tests.fixtures.live_web import Heard, Told
 from tests.fixtures.wait import eventually
-from tests.fixtures.web import Heard, Told
 
 Rows = Callable[..., list[tuple[Any, ...]]]
 Look = Callable[..., list[Told]]

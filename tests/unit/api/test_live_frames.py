@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from api.live.frames import HEARTBEAT, frame, opening, pieces
-from tests.fixtures.web import Heard
+from tests.fixtures.live_web import Heard
 
 ANYTHING = some.recursive(
     some.none() | some.booleans() | some.integers() | some.text(),

@@ -1,0 +1,63 @@
+"""The REST API keeps what its document promises, whatever it is sent: schemathesis against a running server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api import document
+from tests.benchmarks import history
+from tests.fixtures.database import query
+from tests.fixtures.program import ROOT
+from tests.fixtures.scale import IS_LONG, choose_seed
+from tests.fixtures.web import serving
+
+_EXAMPLES = 200 if IS_LONG else 2
+_TOLD = 8_000
+
+
+def without_cursors(content: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what no schema can tell from what is refused: a cursor that we have signed from one that somebody made up.
+
+    And what takes its time: streams, which do not end, and waiting for a change.
+    """
+    content["paths"] = {path: item for path, item in content["paths"].items() if not path.endswith("/events")}
+    for item in content["paths"].values():
+        for operation in item.values():
+            operation["parameters"] = [
+                each for each in operation.get("parameters", []) if each["name"] not in {"cursor", "wait"}
+            ]
+    return content
+
+
+@pytest.mark.timeout(1800 if IS_LONG else 400)
+@pytest.mark.leaves("claim", "worker")
+def test_the_server_keeps_what_the_document_promises(database_url: str, tmp_path: Path) -> None:
+    """No 5xx, no status and no content that the document does not name; and what is read leads to what is read next."""
+    history.fill(database_url, 300, 100, lambda _: None)
+    query(
+        database_url,
+        """SELECT pipeline.register_actors_v1('[{"name": "actor_1", "queue": "queue_0", "priority": 0}]')""",
+    )
+    query(database_url, "SELECT pipeline.pause_gate_v1('tenant:tenant_7', 'eve', '', NULL, 'sql')")
+    (tmp_path / "openapi.json").write_text(json.dumps(without_cursors(document.made())))
+    with serving(database_url) as web:
+        run = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", web),
+                *("--checks", "all", "--max-examples", str(_EXAMPLES), "--seed", str(choose_seed())),
+                *("--request-timeout", "30", "--workers", "2", "--no-color"),
+            ],
+            cwd=tmp_path,  # it writes its examples where it runs
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+
+    assert run.returncode == 0, run.stdout[-_TOLD:] + run.stderr[-_TOLD:]
