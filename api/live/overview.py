@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _TASKS = 50
 #: So many ids of each kind are looked at.
 _IDS = 200
-#: What waits is counted up to so many in each lane.
-_COUNTED = 10_000
+#: What waits is counted up to so many in each lane: with 10,000 the count would be most of a look.
+_COUNTED = 1_000
 #: Tasks have their ids before they are committed. One that is committed later than this is told with its next change.
 _OVERLAP_SECONDS = 3.0
 #: Who was away for longer is told to look again.

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from api.live.frames import HEARTBEAT, frame, opening, pieces
@@ -15,6 +15,7 @@ from tests.fixtures.live_web import Heard
 ANYTHING = some.recursive(
     some.none() | some.booleans() | some.integers() | some.text(),
     lambda each: some.lists(each) | some.dictionaries(some.text(), each),
+    max_leaves=8,
 )
 
 
@@ -26,6 +27,7 @@ def heard(text: bytes) -> Heard:
     return found
 
 
+@settings(max_examples=30)
 @given(ANYTHING)
 def test_an_event_is_heard_as_it_was_written(data: Any) -> None:
     (event,) = heard(frame("changed", data, "7")).events
