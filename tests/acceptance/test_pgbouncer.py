@@ -13,8 +13,11 @@ import psycopg2
 import pytest
 
 import pipeline
+from api.live.live import Live
+from api.live.subscription import Follower
 from pipeline import PostgresBroker
 from pipeline.db.connection import connect, is_direct
+from pipeline.settings import Settings
 from tests.fixtures import pooled_actors, program_actors
 from tests.fixtures.database import query
 from tests.fixtures.pgbouncer import NO_PGBOUNCER, pgbouncer, program
@@ -63,6 +66,18 @@ def test_a_worker_knows_that_its_session_is_not_its_own(pooled_url: str) -> None
     connection = connect(pooled_url)
     assert not is_direct(connection)
     connection.close()
+
+
+def test_those_who_watch_are_told_by_polling(broker: PostgresBroker, pooled_url: str, database_url: str) -> None:
+    live, follower = Live(Settings(database_url=pooled_url)), Follower()
+    with closing(live), live.joined(follower):
+        first = eventually(lambda: follower.take(0.1), within=20)
+        assert b"event: snapshot" in first.frame
+        task_id = pooled_actors.add.send(1, 1).message_id
+
+        assert task_id.encode() in eventually(lambda: follower.take(0.1), within=20).frame
+    listening = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^LISTEN' AND datname = current_database()"
+    assert query(database_url, listening) == 0
 
 
 def states(url: str, ids: list[str]) -> object:

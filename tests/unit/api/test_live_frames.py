@@ -59,9 +59,9 @@ def test_a_heartbeat_is_a_comment_and_no_event() -> None:
     assert (found.events, found.comments, found.retry) == ([], 1, 2500)
 
 
-@given(some.binary(max_size=20_000))
+@given(some.binary(max_size=40_000))
 def test_pieces_are_small_and_make_the_whole(text: bytes) -> None:
     cut = list(pieces(text))
 
     assert b"".join(cut) == text
-    assert all(0 < len(piece) <= 4096 for piece in cut)
+    assert all(0 < len(piece) <= 16_384 for piece in cut)
