@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 #: A database that is away is told about within three seconds.
-_DATABASE_SECONDS = 2
+DATABASE_SECONDS = 2
 
 
 class Application(Flask):
@@ -41,8 +41,8 @@ def create_app(settings: Settings | None = None, **config: Any) -> Application:
         SQLALCHEMY_ENGINE_OPTIONS={
             "pool_pre_ping": True,
             "pool_size": settings.http_threads,
-            "pool_timeout": _DATABASE_SECONDS,
-            "connect_args": {"connect_timeout": _DATABASE_SECONDS},
+            "pool_timeout": DATABASE_SECONDS,
+            "connect_args": {"connect_timeout": DATABASE_SECONDS},
         },
     )
     app.config.update(config)

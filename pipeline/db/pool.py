@@ -30,7 +30,7 @@ class Pool:
 
     def __init__(self, url: Callable[[], str], *, maxconn: int = 16, timeout_seconds: float = 5) -> None:
         self._url = url
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self.maxconn = maxconn
         self.minconn = 0
         self._inherited: list[Connection] = []
@@ -56,7 +56,7 @@ class Pool:
             DatabaseUnavailable: The server does not answer, or no connection came free in time.
         """
         self._check_fork()
-        if not self._free.acquire(timeout=self._timeout_seconds):
+        if not self._free.acquire(timeout=self.timeout_seconds):
             raise DatabaseUnavailable(self.endpoint, f"all {self.maxconn} connections of this process are in use")
         try:
             connection = self._pop_idle() or self.open()
@@ -82,7 +82,7 @@ class Pool:
 
     def open(self) -> Connection:
         """Open a connection of the pool's kind that the caller keeps and closes."""
-        connection = connect(self._url(), within=int(self._timeout_seconds))
+        connection = connect(self._url(), within=int(self.timeout_seconds))
         connection.autocommit = True
         # JSON stays text: the one who reads it knows the decoder.
         register_default_json(connection, loads=_as_text)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from api.app import create_app
+from pipeline.settings import Settings
 from tests.integration.api.v1.conftest import Get, Send
 
 
@@ -73,6 +75,23 @@ def test_a_cursor_is_good_for_the_same_question_only(client: FlaskClient, get: G
         problem(client.get("/api/v1/tasks", query_string={"cursor": cursor, **other}), 400)
     for forged in (cursor[:-1], cursor[1:], cursor + "A", "." + cursor, cursor.swapcase()):
         problem(client.get("/api/v1/tasks", query_string={"cursor": forged, "state": "queued"}), 400)
+
+
+def test_all_processes_of_an_application_agree_on_cursors(
+    client: FlaskClient, get: Get, settings: Settings, problem: Any, send: Send
+) -> None:
+    """By the database's address, or by the key that they were given."""
+    send(), send()
+    cursor = get("/tasks", limit=1)["next_cursor"]
+    other, keyed, also_keyed = (
+        create_app(settings, **config).test_client() for config in ({}, {"SECRET_KEY": "k"}, {"SECRET_KEY": "k"})
+    )
+
+    assert other.get(f"/api/v1/tasks?cursor={cursor}").status_code == 200
+    problem(keyed.get(f"/api/v1/tasks?cursor={cursor}"), 400)
+    keyed_cursor = keyed.get("/api/v1/tasks?limit=1").json["next_cursor"]  # type: ignore[index]
+    assert also_keyed.get(f"/api/v1/tasks?cursor={keyed_cursor}").status_code == 200
+    problem(client.get(f"/api/v1/tasks?cursor={keyed_cursor}"), 400)
 
 
 def test_large_fields_are_shown_to_who_asks_for_them(get: Get, send: Send) -> None:
