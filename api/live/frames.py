@@ -10,8 +10,8 @@ from api.encoding import encode
 MEDIA_TYPE = "text/event-stream"
 #: A comment, which clients skip: it keeps proxies from hanging up, and shows whether anybody is there.
 HEARTBEAT = b": still here\n\n"
-#: So much is written at a time: it finds room in a buffer of 64 KiB (``client``) that takes anything at all. Each piece
-#: is a turn with the GIL, which a hundred clients want at once.
+#: So much is written at a time: it finds room in a buffer of 64 KiB (``client``) that takes anything at all. Not less,
+#: since each piece is a turn with the GIL, which a hundred clients want at once.
 _PIECE_BYTES = 16_384
 
 
