@@ -31,12 +31,15 @@ INJECTIONS = [
     "😀\u202e\ufeff",
     "a" * 512,
 ]
-#: Every parameter of the REST API that is a text, with its path.
+#: Every parameter of the REST API that is a text, with its path; but those of streams, which do not end.
 TEXTS = [
     (path, parameter["name"])
     for path, item in document.made()["paths"].items()
     for parameter in item.get("get", {}).get("parameters", [])
-    if parameter["in"] == "query" and parameter["schema"].get("type") == "string" and "{" not in path
+    if parameter["in"] == "query"
+    and parameter["schema"].get("type") == "string"
+    and "{" not in path
+    and not path.endswith("/events")
 ]
 
 
