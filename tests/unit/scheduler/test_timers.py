@@ -87,3 +87,14 @@ def test_a_stop_waits_for_nobody_and_a_call_can_still_set_a_timer(
     timers.clear(8)
 
     go_on.set()
+
+
+def test_a_stop_while_a_timer_is_being_put_away_is_no_error() -> None:
+    """Each time, the stop comes just when a call has begun; pytest tells of threads that die of an exception."""
+    for _ in range(50):
+        begun = threading.Event()
+        timers = Timers(lambda _number, begun=begun: begun.set(), threads=1)
+        timers.start()
+        timers.set(1, 0)
+        assert begun.wait(5)
+        timers.stop()
