@@ -36,8 +36,8 @@ class Timers:
     def stop(self) -> None:
         """Begin no more calls. Those that have begun are not waited for: APScheduler would hold its lock meanwhile.
 
-        Its thread dies with a traceback if it finds itself shut down while it puts a timer away that it has just called.
-        So it is paused, and what it is at is waited for by asking for something that it holds its lock for.
+        Its thread dies with a traceback if it finds itself shut down while it puts a timer away that has just come. So
+        it is paused, and what it is at is waited for by asking for something that it holds its lock for.
         """
         self._scheduler.pause()
         self._scheduler.get_jobs()
