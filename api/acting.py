@@ -53,13 +53,22 @@ def check_seen(answer: Callable[[], Response]) -> None:
     """Refuse if the client wants to act on something that it has seen, and that has changed since.
 
     Args:
-        answer: Makes the answer that a client gets now which wants to see it; not called if it does not matter.
+        answer: Keeps the thing from being changed meanwhile, and makes the answer that a client gets now which wants to
+            see it; not called if it does not matter.
 
     Raises:
         PreconditionFailed: ``If-Match`` names another ETag.
     """
-    if request.if_match and not request.if_match.contains(answer().get_etag()[0] or ""):
+    if not request.if_match or request.if_match.star_tag:
+        return
+    version = _version(answer().get_etag()[0] or "")
+    if version not in map(_version, request.if_match.as_set()):
         raise PreconditionFailed("It was changed since; look at it again")
+
+
+def _version(etag: str) -> str:
+    """Give the part of an ETag that changes with what commands change: of some things that is all of it."""
+    return etag.partition(".")[0]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -21,16 +22,29 @@ def answer_json(value: Any, status: int = HTTPStatus.OK) -> Response:
     return Response(encode(value), int(status), mimetype="application/json")
 
 
-def answer_one(shape: BaseModel, fields: Collection[str] | None = None, status: int = HTTPStatus.OK) -> Response:
+def answer_one(
+    shape: BaseModel,
+    fields: Collection[str] | None = None,
+    status: int = HTTPStatus.OK,
+    *,
+    settings: Collection[str] = (),
+    version: str = "",
+) -> Response:
     """Answer with one thing, of which a client that has seen it gets no more than 304.
 
     Args:
         shape: The thing.
         fields: Which of its fields; None is for all.
         status: For what was done to it.
+        settings: Which of its fields are what commands change. They alone count in ``If-Match``, not what else happens.
+        version: What alone counts there, if it tells that by itself.
     """
     response = answer_json(_selected(shape, fields, sight()), status)
     response.add_etag()
+    if settings:
+        version = sha256(encode(shape.model_dump(include=set(settings)))).hexdigest()[:12]
+    if version:
+        response.set_etag(f"{version}.{response.get_etag()[0]}")
     response.make_conditional(request)
     return response
 

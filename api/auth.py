@@ -51,6 +51,8 @@ class Caller:
     scope: Scope
     #: When the token, or the session, is over.
     ends_at: datetime | None
+    #: The hash of the token, or of the cookie.
+    credential: bytes = field(repr=False)
     #: The value of the session's cookie; None for a request with a token.
     session: str | None = field(default=None, repr=False)
 
@@ -133,12 +135,13 @@ def _of_token(header: str) -> Caller:
     scheme, _, secret = header.strip().partition(" ")
     if scheme.lower() != "bearer":
         _refuse("no token", Unauthenticated())
-    found = read(tokens.use, hash_of(secret.strip())) if is_secret(secret.strip()) else None
+    credential = hash_of(secret.strip())
+    found = read(tokens.use, credential) if is_secret(secret.strip()) else None
     if found is None:
         _refuse("unknown token", TokenRefused("There is no such token"))
     if found.state != "live":
         _refuse(f"{found.state} token", TokenRefused(_ENDED[found.state]), who=found.name)
-    return Caller(found.name, Scope(found.scope), found.ends_at)
+    return Caller(found.name, Scope(found.scope), found.ends_at, credential)
 
 
 _ENDED = {"expired": "This token has expired", "revoked": "This token has been revoked"}
@@ -148,10 +151,11 @@ def _of_session() -> Caller:
     cookie = read_cookie()
     if cookie is None:
         raise Unauthenticated
-    found = read(tokens.use_session, hash_of(cookie))
+    credential = hash_of(cookie)
+    found = read(tokens.use_session, credential)
     if found is None:
         _refuse("unknown session", TokenRefused("This session is over; log in again"))
-    return Caller(found.name, Scope(found.scope), found.ends_at, cookie)
+    return Caller(found.name, Scope(found.scope), found.ends_at, credential, cookie)
 
 
 def _refuse(reason: str, refusal: Unauthenticated, **more: str) -> NoReturn:

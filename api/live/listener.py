@@ -20,12 +20,13 @@ from pipeline.db.connection import connect, is_direct
 from pipeline.errors import PipelineError
 from pipeline.logger import get_logger
 from pipeline.runtime import our_broker
-from pipeline.store import live, metrics
+from pipeline.store import live, metrics, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from pipeline.broker.broker import PostgresBroker
     from pipeline.settings import Settings
@@ -39,6 +40,8 @@ _GAP_SECONDS = 0.1
 _REST, _LONGEST_REST_SECONDS, _LONGEST_WAIT_SECONDS = 10, 3.0, 1.0
 #: How long a statement may take, and how long we wait for a server that does not answer.
 _STATEMENT_SECONDS, _ANSWER_SECONDS = 2.0, 10.0
+#: How often it looks whether those who watch still may.
+_CHECK_SECONDS = 5.0
 #: It stays for so long when nobody watches any more, for those who connect again.
 _LINGER_SECONDS = 2.0
 
@@ -61,6 +64,7 @@ class Listener:
         self._is_new = False
         self._is_listening = False
         self._is_away = False
+        self._check_due = 0.0
 
     # --- called from other threads ------------------------------------------------------------------------------------
 
@@ -130,12 +134,24 @@ class Listener:
             wanted = self._overview.look(broker.sql, cursor, followers) if followers else set()
             wanted.update(watcher.task_id for watcher in watchers)
             rows = live.tasks(broker.sql, cursor, wanted) if wanted else []
+            self._refuse_ended(broker.sql, cursor, clients)
         if self._is_away:
             self._is_away = False
             log.info("live.resumed")
         snapshots = [Snapshot(row) for row in rows]
         has_changed = bool(followers) and self._overview.tell(followers, snapshots)
         return _tell_watchers(watchers, snapshots) or has_changed
+
+    def _refuse_ended(self, sql: Mapping[str, str], cursor: Cursor, clients: Sequence[Subscription]) -> None:
+        """Look now and then whether all may still watch, and send away those who may not."""
+        shown = {client.credential for client in clients if client.credential is not None}
+        if not shown or time.monotonic() < self._check_due:
+            return
+        good = tokens.good(sql, cursor, shown)
+        self._check_due = time.monotonic() + _CHECK_SECONDS
+        for client in clients:
+            if client.credential is not None and client.credential not in good:
+                client.refuse()
 
     def _connected(self, broker: PostgresBroker) -> Connection:
         if self._connection is None or self._connection.closed:

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from api.live.changes import Position
+from api.live.frames import frame
 
 #: So many events wait for a client. One that is further behind is better off with a new snapshot.
 _MOST_WAITING = 16
@@ -23,21 +24,33 @@ class Event:
     is_last: bool = False
 
 
+#: A browser connects again after it, and is refused for good.
+_REFUSED = Event(
+    frame("refused", {"detail": "The token or the session that this was begun with has ended."}), is_last=True
+)
+
+
 class Subscription:
     """A queue that never holds up whoever puts something into it.
 
     Args:
         sees_payloads: Whether the client is told what there is in tasks besides how they are.
+        credential: The hash of what it has shown, with which it may watch for as long as that is good. None: always.
     """
 
-    def __init__(self, *, sees_payloads: bool = True) -> None:
+    def __init__(self, *, sees_payloads: bool = True, credential: bytes | None = None) -> None:
         self.sees_payloads = sees_payloads
+        self.credential = credential
+        #: It may not watch any more.
+        self.is_refused = False
         self._events: deque[Event] = deque()
         self._is_filled = threading.Condition()
 
     def put(self, event: Event) -> None:
         """Add something to tell."""
         with self._is_filled:
+            if self.is_refused:
+                return
             if len(self._events) >= _MOST_WAITING:
                 self._make_room()
             self._events.append(event)
@@ -49,6 +62,14 @@ class Subscription:
             if not self._events:
                 self._is_filled.wait(seconds)
             return self._events.popleft() if self._events else None
+
+    def refuse(self) -> None:
+        """Tell nothing more, not even what waits."""
+        with self._is_filled:
+            self.is_refused = True
+            self._events.clear()
+            self._events.append(_REFUSED)
+            self._is_filled.notify()
 
     def _make_room(self) -> None:
         """Leave out the oldest: of what follows, each tells all there is."""
@@ -62,10 +83,18 @@ class Follower(Subscription):
         position: What it has seen already; None: nothing.
         lost: Why it does not know any more what it has seen; "": it does.
         sees_payloads: As of every subscription.
+        credential: The same.
     """
 
-    def __init__(self, position: Position | None = None, lost: str = "", *, sees_payloads: bool = True) -> None:
-        super().__init__(sees_payloads=sees_payloads)
+    def __init__(
+        self,
+        position: Position | None = None,
+        lost: str = "",
+        *,
+        sees_payloads: bool = True,
+        credential: bytes | None = None,
+    ) -> None:
+        super().__init__(sees_payloads=sees_payloads, credential=credential)
         self.position = position
         self.lost = lost
         #: Whether it has been told what there is, so that changes are all it needs.
@@ -88,9 +117,12 @@ class Watcher(Subscription):
         task_id: The task's internal id.
         seen: The version of the task that it has seen already, if any.
         sees_payloads: As of every subscription.
+        credential: The same.
     """
 
-    def __init__(self, task_id: int, seen: str | None = None, *, sees_payloads: bool = True) -> None:
-        super().__init__(sees_payloads=sees_payloads)
+    def __init__(
+        self, task_id: int, seen: str | None = None, *, sees_payloads: bool = True, credential: bytes | None = None
+    ) -> None:
+        super().__init__(sees_payloads=sees_payloads, credential=credential)
         self.task_id = task_id
         self.seen = seen

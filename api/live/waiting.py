@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from flask import Response, request
 
+from api.auth import caller
 from api.extensions import attached
 from api.live.client import Client
 from api.live.subscription import Watcher
+from api.refusals import TokenRefused
 from pipeline.store.tasks import TaskRow
 
 LONGEST_WAIT_SECONDS = 30
@@ -32,6 +34,7 @@ def answer_when_changed(
 
     Raises:
         TooManyStreams: As many watch as may.
+        TokenRefused: What the client has shown has ended meanwhile.
     """
     row = find()
     response = _tagged(answer(row))
@@ -45,11 +48,14 @@ def answer_when_changed(
 def _wait(
     row: TaskRow, response: Response, answer: Callable[[], Response], wait_seconds: int, since: str | None
 ) -> Response:
-    live, client, watcher = attached().live, Client(request.environ), Watcher(row.id)
+    live, client = attached().live, Client(request.environ)
+    watcher = Watcher(row.id, credential=caller().credential)
     known, until = response.get_etag()[0], time.monotonic() + wait_seconds
     with live.joined(watcher):
         while (left := until - time.monotonic()) > 0 and not live.is_closing and not client.has_left:
             event = watcher.take(min(left, _LOOK_SECONDS))
+            if watcher.is_refused:
+                raise TokenRefused("This has ended while you waited")
             if event is not None and event.is_state:
                 response = answer()
                 if event.is_last or _is_new(response, known, since):

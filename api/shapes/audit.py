@@ -44,6 +44,7 @@ class AuditListing(Listing):
     queue: Text | None = None
     gate: Text | None = None
     worker: Id | None = Field(default=None, description="Done to this worker.")
+    schedule: Text | None = None
     since: Instant | None = Field(default=None, description="Then or later.")
     until: Instant | None = Field(default=None, description="Before then.")
 
@@ -58,6 +59,7 @@ class AuditListing(Listing):
             queue=self.queue,
             gate=self.gate,
             worker_id=self.worker,
+            schedule=self.schedule,
             since=self.since,
             until=self.until,
         )

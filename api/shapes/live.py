@@ -50,10 +50,11 @@ def told(what: str) -> Answers:
 
 EVERYTHING = told(
     "Server-sent events: `snapshot` (queues and workers as they are), `changed` (what has changed of that, and `tasks`,"
-    " and whether there are `more`), `resync` (look at everything anew; a snapshot follows) and `outage` (nobody knows "
-    "what happens now; a resync follows)."
+    " and whether there are `more`), `resync` (look at everything anew; a snapshot follows), `outage` (nobody knows "
+    "what happens now; a resync follows) and `refused` (the token or session has ended)."
 )
 ONE_TASK = told(
-    "Server-sent events: `task` (as it is), `outage` and, last, `end`: the task has ended, or is there no more."
+    "Server-sent events: `task` (as it is), `outage` and, last, `end` (the task has ended, or is there no more) or "
+    "`refused` (the token or session has ended)."
 )
 ENDED = {"description": "The task has ended as the client has seen it, and nothing more will be told."}

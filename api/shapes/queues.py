@@ -29,6 +29,11 @@ class Queue(Answer):
     is_exact: bool = Field(description="Or there are more: they are counted up to 10,000 in each lane.")
 
 
+#: What is set of a queue and of a gate; the rest happens.
+QUEUE_SETTINGS = ("is_paused", "paused_by", "pause_reason", "resume_at", "max_running", "weight")
+GATE_SETTINGS = ("is_paused", "paused_by", "pause_reason", "resume_at", "max_running")
+
+
 class Flushed(BaseModel):
     """What became of what waited in a queue."""
 
@@ -46,7 +51,8 @@ class Counting(Query):
     """How what waits is counted."""
 
     count: Literal["capped", "exact"] = Field(
-        default="capped", description="Up to 10,000 in each lane, or all, which may take too long (504)."
+        default="capped",
+        description="Up to 10,000 in each lane or at each gate, or all, which may take too long (504).",
     )
 
     @property
@@ -76,12 +82,17 @@ class Gate(Answer):
     max_running: int | None
     running: int = Field(description="Tasks that have passed it and not ended.")
     waiting: int
+    is_exact: bool = Field(description="Or there are more: they are counted up to 10,000.")
 
 
 class GatePage(Page[Gate]):
     """A part of the list of gates, by their names."""
 
     model_config = leading_to("gate", "show_gate")
+
+
+class GateListing(Listing, Counting):
+    """Which gates."""
 
 
 class GatePath(Query):

@@ -71,6 +71,7 @@ class AuditFilters:
     queue: str | None = None
     gate: str | None = None
     worker_id: int | None = None
+    schedule: str | None = None
     #: From then on, and before then.
     since: datetime | None = None
     until: datetime | None = None

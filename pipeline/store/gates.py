@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """One row of the view ``gate_status``."""
+    """What holds tasks back, as the view ``gate_status`` has it."""
 
     gate: str
     is_paused: bool
@@ -25,6 +25,8 @@ class GateRow:
     paused_by: str | None
     pause_reason: str | None
     resume_at: datetime | None
+    #: Whether all were counted that are through or wait.
+    is_exact: bool = True
 
 
 def sweep(sql: Mapping[str, str], cursor: Cursor, after: str | None, limit: int) -> tuple[str | None, bool]:
@@ -36,6 +38,11 @@ def sweep(sql: Mapping[str, str], cursor: Cursor, after: str | None, limit: int)
     cursor.execute(sql["sweep_gates"], {"after": after, "limit": limit})
     last, was_needed = cursor.fetchall()[0]
     return last, was_needed
+
+
+def hold(sql: Mapping[str, str], cursor: Cursor, gate: str) -> None:
+    """Keep the rule of a gate as it is until the end of the transaction."""
+    cursor.execute(sql["hold_gate"], {"gate": gate})
 
 
 def pause(sql: Mapping[str, str], cursor: Cursor, gate: str, *, by: By, resume_after_ms: int | None) -> bool:
@@ -63,9 +70,13 @@ def gates(
     gate: str | None = None,
     after: str | None = None,
     limit: int | None = None,
+    most: int | None = None,
 ) -> list[GateRow]:
-    """List what holds tasks back now, by its names: all of it, what comes after a gate, or one of them."""
-    cursor.execute(sql["gates"], {"gate": gate, "after": after, "limit": limit})
+    """List what holds tasks back now, by its names: all of it, what comes after a gate, or one of them.
+
+    Tasks are counted up to ``most`` at each.
+    """
+    cursor.execute(sql["gates"], {"gate": gate, "after": after, "limit": limit, "most": most})
     return [GateRow(*row) for row in cursor.fetchall()]
 
 

@@ -54,6 +54,11 @@ def depths(
     return [QueueDepth(*row) for row in cursor.fetchall()]
 
 
+def hold(sql: Mapping[str, str], cursor: Cursor, queue: str) -> None:
+    """Keep the settings of a queue as they are until the end of the transaction."""
+    cursor.execute(sql["hold_queue"], {"queue": queue})
+
+
 def pause(sql: Mapping[str, str], cursor: Cursor, queue: str, *, by: By, resume_after_ms: int | None) -> bool:
     """Let nothing be claimed from a queue; False if there is no such queue."""
     cursor.execute(sql["pause_queue"], {"queue": queue, "resume_after_ms": resume_after_ms, **by.parameters})

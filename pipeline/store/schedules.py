@@ -172,6 +172,11 @@ def schedules(
     return [ScheduleRow(*row) for row in cursor.fetchall()]
 
 
+def hold(sql: Mapping[str, str], cursor: Cursor, name: str) -> None:
+    """Keep a schedule as it is until the end of the transaction: it is not fired, either."""
+    cursor.execute(sql["hold_schedule"], {"name": name})
+
+
 def to_fire(sql: Mapping[str, str], cursor: Cursor, schedule_id: int) -> ScheduleRow | None:
     """Read one schedule, but nothing of its last task; None if there is no such schedule."""
     cursor.execute(sql["schedule_to_fire"], {"id": schedule_id})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import psycopg2
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -116,6 +118,12 @@ def use_session(sql: Mapping[str, str], cursor: Cursor, session: bytes) -> Sessi
 def end_session(sql: Mapping[str, str], cursor: Cursor, session: bytes) -> None:
     """End a session."""
     cursor.execute(sql["end_api_session"], {"session": session})
+
+
+def good(sql: Mapping[str, str], cursor: Cursor, credentials: Collection[bytes]) -> set[bytes]:
+    """Tell which of these are still good, tokens and sessions; who asks does not count as a use of them."""
+    cursor.execute(sql["good_api_credentials"], {"hashes": [psycopg2.Binary(each) for each in credentials]})
+    return {bytes(hash_) for (hash_,) in cursor.fetchall()}
 
 
 def shared_secret(sql: Mapping[str, str], cursor: Cursor) -> bytes:

@@ -1,5 +1,12 @@
 -- Commands on whole queues. Each belongs to the caller's transaction and is noted with who and why.
 
+-- Keep the settings of a queue as they are until the end of the transaction.
+CREATE OR REPLACE FUNCTION hold_queue_v1(p_queue text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    PERFORM FROM queue WHERE name = p_queue FOR NO KEY UPDATE;
+END $$;
+
 -- Let nothing be claimed from a queue, for a while or until somebody resumes it; what runs goes on. Pausing again
 -- changes who, why and until when. False if there is no such queue.
 CREATE OR REPLACE FUNCTION pause_queue_v1(

@@ -7,6 +7,16 @@ LANGUAGE sql STABLE AS $$
     SELECT coalesce(p_gate ~ '^(tenant|key):.' OR EXISTS (SELECT FROM actor WHERE 'actor:' || name = p_gate), false)
 $$;
 
+-- Keep the rule of a gate as it is until the end of the transaction. By an advisory lock, since most gates have no row.
+CREATE OR REPLACE FUNCTION hold_gate(p_gate text) RETURNS void
+LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' gate rule ' || p_gate, 0)) $$;
+
+CREATE OR REPLACE FUNCTION hold_gate_v1(p_gate text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    PERFORM hold_gate(p_gate);
+END $$;
+
 -- Let no task pass a gate, for a while or until somebody resumes it; what runs goes on. Pausing again changes who, why and
 -- until when. False if there is no such gate.
 CREATE OR REPLACE FUNCTION pause_gate_v1(
@@ -23,7 +33,8 @@ BEGIN
     IF NOT is_gate(p_gate) THEN
         RETURN false;
     END IF;
-    SELECT * INTO v_was FROM gate WHERE gate = p_gate FOR NO KEY UPDATE;
+    PERFORM hold_gate(p_gate);
+    SELECT * INTO v_was FROM gate WHERE gate = p_gate;
     INSERT INTO gate AS g (gate, paused_at, paused_by, pause_reason, resume_at)
     VALUES (p_gate, clock_timestamp(), p_who, p_reason, clock_timestamp() + p_resume_after_ms * interval '1 ms')
     ON CONFLICT (gate) DO UPDATE
@@ -44,7 +55,8 @@ BEGIN
     IF NOT is_gate(p_gate) THEN
         RETURN false;
     END IF;
-    SELECT * INTO v_was FROM gate WHERE gate = p_gate AND paused_at IS NOT NULL FOR NO KEY UPDATE;
+    PERFORM hold_gate(p_gate);
+    SELECT * INTO v_was FROM gate WHERE gate = p_gate AND paused_at IS NOT NULL;
     IF FOUND THEN
         UPDATE gate SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, resume_at = NULL WHERE gate = p_gate;
         PERFORM note('resume', p_who, p_reason, p_source, pause_value(v_was.paused_at, v_was.resume_at), pause_value(NULL, NULL),
@@ -64,7 +76,8 @@ BEGIN
     IF NOT is_gate(p_gate) OR p_gate LIKE 'tenant:%' THEN
         RETURN false;
     END IF;
-    SELECT max_running INTO v_was FROM gate WHERE gate = p_gate FOR NO KEY UPDATE;
+    PERFORM hold_gate(p_gate);
+    SELECT max_running INTO v_was FROM gate WHERE gate = p_gate;
     INSERT INTO gate (gate, max_running) VALUES (p_gate, p_most) ON CONFLICT (gate) DO UPDATE SET max_running = excluded.max_running;
     PERFORM note('limit', p_who, p_reason, p_source, jsonb_build_object('max_running', v_was),
                  jsonb_build_object('max_running', p_most), p_gate => p_gate);

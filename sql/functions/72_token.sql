@@ -173,6 +173,16 @@ LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
     DELETE FROM api_session WHERE hash = p_session
 $$;
 
+-- Which of these hashes are those of live tokens and of sessions that are not over: asked for clients that watch, so it does not
+-- count as a use.
+CREATE OR REPLACE FUNCTION good_api_credentials_v1(p_hashes bytea[]) RETURNS SETOF bytea
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+    SELECT t.hash FROM api_token t WHERE t.hash = ANY (p_hashes) AND api_token_state(t) = 'live'
+     UNION ALL
+    SELECT s.hash FROM api_session s JOIN api_token t USING (token_id)
+     WHERE s.hash = ANY (p_hashes) AND s.ends_at > clock_timestamp() AND api_token_state(t) = 'live'
+$$;
+
 -- The key that the web servers share, made at first use. Two random UUIDs hold 244 bits of the server's strong randomness.
 CREATE OR REPLACE FUNCTION api_secret_v1() RETURNS bytea
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$

@@ -284,6 +284,13 @@ BEGIN
     RETURN 'changed';
 END $$;
 
+-- Keep a schedule as it is until the end of the transaction. It is not fired meanwhile, but made up for at once.
+CREATE OR REPLACE FUNCTION hold_schedule_v1(p_name text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
+BEGIN
+    PERFORM FROM schedule WHERE name = p_name FOR NO KEY UPDATE;
+END $$;
+
 -- Fire no instants any more until somebody resumes it; those meanwhile are not made up for. Pausing again changes who and why.
 -- False if there is no such schedule.
 CREATE OR REPLACE FUNCTION pause_schedule_v1(p_name text, p_who text, p_reason text, p_source text DEFAULT 'sql') RETURNS boolean

@@ -25,7 +25,7 @@ BEGIN
             ('pipeline_producer', '^(enqueue|(enqueue|enqueue_many|enqueue_alike|ensure_lane|create_group|cancel|cancel_many|composition|result|results'
                                   || '|add_rate|count_rate|sum_rate|tell_rate|was_told)_v\d+)$'),
             ('pipeline_operator', '^(enqueue|(enqueue|enqueue_many|enqueue_alike|ensure_lane|create_group|cancel|cancel_many|composition|cancel_where'
-                                  || '|snooze|reschedule|reprioritise|move_task|retry_now|read_task|clone|act_on_tasks|note_enqueue|hold_task'
+                                  || '|snooze|reschedule|reprioritise|move_task|retry_now|read_task|clone|act_on_tasks|note_enqueue|hold_(task|queue|gate|schedule)'
                                   || '|add_rate|count_rate|sum_rate|tell_rate|was_told|\w*api_\w+'
                                   || '|result|results|flush|live_look|live_queues|(pause|resume|limit|weigh)_(queue|gate)|drain_workers|pending|find_task|tasks|search_tasks|list_tasks|timeline|missing_partitions|stat_totals|adopt_consumed|repair_ready|(put|pause|resume|remove|run)_schedule)_v\d+|find_tasks|histogram_(bounds|quantile))$'),
             ('pipeline_reader',   '^(find_task_v\d+|find_tasks|histogram_(bounds|quantile))$'),

@@ -13,5 +13,6 @@ SELECT at, task_id::text, queue, gate, worker_id, schedule, action, who, source,
    AND (%(queue)s::text IS NULL OR queue = %(queue)s)
    AND (%(gate)s::text IS NULL OR gate = %(gate)s)
    AND (%(worker_id)s::bigint IS NULL OR worker_id = %(worker_id)s)
+   AND (%(schedule)s::text IS NULL OR schedule = %(schedule)s)
    AND (%(before)s::bigint IS NULL OR audit_id < %(before)s)
  ORDER BY audit_id DESC LIMIT %(limit)s

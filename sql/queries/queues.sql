@@ -1,5 +1,9 @@
 -- Commands on whole queues.
 
+-- name: hold_queue
+-- Keep the settings of a queue as they are until the end of the transaction.
+SELECT :"schema".hold_queue_v1(%(queue)s)
+
 -- name: pause_queue
 -- Let nothing be claimed from a queue; false if there is no such queue.
 SELECT :"schema".pause_queue_v1(%(queue)s, %(who)s, %(reason)s, %(resume_after_ms)s, %(source)s)

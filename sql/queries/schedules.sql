@@ -46,6 +46,10 @@ SELECT state, message_id::text FROM :"schema".run_schedule_v1(%(name)s, %(versio
 -- Make or change a schedule.
 SELECT :"schema".put_schedule_v1(%(name)s, %(definition)s, %(declared_by)s, %(expected)s, %(paused)s, %(who)s, %(reason)s, %(source)s)
 
+-- name: hold_schedule
+-- Keep a schedule as it is until the end of the transaction.
+SELECT :"schema".hold_schedule_v1(%(name)s)
+
 -- name: pause_schedule
 -- Fire no instants until it is resumed.
 SELECT :"schema".pause_schedule_v1(%(name)s, %(who)s, %(reason)s, %(source)s)

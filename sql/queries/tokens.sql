@@ -41,6 +41,10 @@ SELECT token_name, token_scope, good_until FROM :"schema".use_api_session_v1(%(s
 -- End a session.
 SELECT :"schema".end_api_session_v1(%(session)s)
 
+-- name: good_api_credentials
+-- Which of these hashes are still good.
+SELECT :"schema".good_api_credentials_v1(%(hashes)s::bytea[])
+
 -- name: api_secret
 -- The key that the web servers share.
 SELECT :"schema".api_secret_v1()

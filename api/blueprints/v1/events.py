@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response, request
 
+from api.auth import caller
 from api.endpoints import Endpoints
 from api.live.changes import Position
 from api.live.stream import stream, streams
@@ -23,4 +24,4 @@ def follow_events(query: Following) -> Response:
     seen = request.headers.get("Last-Event-ID") or query.last_event_id
     position = Position.parse(seen) if seen else None
     lost = "unknown id" if seen and position is None else ""
-    return stream(Follower(position, lost, sees_payloads=sight().payloads))
+    return stream(Follower(position, lost, sees_payloads=sight().payloads, credential=caller().credential))

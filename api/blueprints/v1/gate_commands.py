@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from flask import Response
 
 from api.acting import act, by, check_seen
-from api.answers import answer_one
+from api.blueprints.v1.gates import answer_gate
 from api.endpoints import Endpoints
 from api.problems import Responses, problems
 from api.scopes import Scope, needs
 from api.shapes.commands import ChangeGate, Pause, Reason
-from api.shapes.queues import Gate, GatePath
+from api.shapes.queues import Counting, Gate, GatePath
 from pipeline.commands import gates as commands
 from pipeline.store import gates
 from pipeline.store.gates import GateRow
@@ -52,14 +52,19 @@ def _change(path: GatePath, command: Callable[[Mapping[str, str], Cursor], None]
     """Change a gate, if it is as the client has seen it, and answer with what it is then."""
 
     def deed(sql: Mapping[str, str], cursor: Cursor) -> Gate:
-        check_seen(lambda: answer_one(_read(sql, cursor, path.gate)))
+        check_seen(partial(_seen, sql, cursor, path.gate))
         command(sql, cursor)
         return _read(sql, cursor, path.gate)
 
-    return answer_one(act(deed))
+    return answer_gate(act(deed))
+
+
+def _seen(sql: Mapping[str, str], cursor: Cursor, gate: str) -> Response:
+    gates.hold(sql, cursor, gate)
+    return answer_gate(_read(sql, cursor, gate))
 
 
 def _read(sql: Mapping[str, str], cursor: Cursor, gate: str) -> Gate:
     """Read a gate; one of which nothing is known holds nothing back."""
-    rows = gates.gates(sql, cursor, gate=gate, limit=1)
+    rows = gates.gates(sql, cursor, gate=gate, limit=1, most=Counting().most)
     return Gate.model_validate(rows[0] if rows else GateRow(gate, False, None, 0, 0, None, None, None))

@@ -10,8 +10,7 @@ from api.endpoints import Endpoints
 from api.problems import NOT_FOUND, UNCHANGED
 from api.reading import read
 from api.scopes import Scope, needs
-from api.shapes.lists import Listing
-from api.shapes.queues import Gate, GatePage, GatePath
+from api.shapes.queues import GATE_SETTINGS, Counting, Gate, GateListing, GatePage, GatePath
 from pipeline.errors import GateUnknown
 from pipeline.store import gates
 
@@ -20,19 +19,24 @@ blueprint = Endpoints("gates", __name__)
 
 @blueprint.get("", responses={200: GatePage})
 @needs(Scope.READ)
-def list_gates(query: Listing) -> Response:
+def list_gates(query: GateListing) -> Response:
     """List, by their names, the gates that have a rule, that a task has passed, or at which one waits."""
     place = cursors.read("gates", query, query.cursor)
-    rows = read(gates.gates, after=place[0] if place else None, limit=query.limit + 1)
+    rows = read(gates.gates, after=place[0] if place else None, limit=query.limit + 1, most=query.most)
     page, next_cursor = cursors.cut("gates", query, rows, lambda row: [row.gate])
     return answer_page([Gate.model_validate(row) for row in page], next_cursor)
 
 
 @blueprint.get("/<path:gate>", responses={200: Gate, 304: UNCHANGED, 404: NOT_FOUND})
 @needs(Scope.READ)
-def show_gate(path: GatePath) -> Response:
+def show_gate(path: GatePath, query: Counting) -> Response:
     """Show one gate."""
-    rows = read(gates.gates, gate=path.gate, limit=1)
+    rows = read(gates.gates, gate=path.gate, limit=1, most=query.most)
     if not rows:
         raise GateUnknown(path.gate)
-    return answer_one(Gate.model_validate(rows[0]))
+    return answer_gate(Gate.model_validate(rows[0]))
+
+
+def answer_gate(gate: Gate) -> Response:
+    """Answer with one gate."""
+    return answer_one(gate, settings=GATE_SETTINGS)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from flask import Response
 
 from api.acting import act, by, check_seen
-from api.answers import answer_json, answer_one
+from api.answers import answer_json
+from api.blueprints.v1.queues import answer_queue
 from api.endpoints import Endpoints
 from api.problems import Responses, problems
 from api.scopes import Scope, needs
@@ -87,11 +88,15 @@ def _change(path: QueuePath, command: Callable[[Mapping[str, str], Cursor], None
         command(sql, cursor)
         return _read(sql, cursor, path.queue)
 
-    return answer_one(act(deed))
+    return answer_queue(act(deed))
 
 
 def _check_seen(sql: Mapping[str, str], cursor: Cursor, queue: str) -> None:
-    check_seen(lambda: answer_one(_read(sql, cursor, queue)))
+    def seen() -> Response:
+        queues.hold(sql, cursor, queue)
+        return answer_queue(_read(sql, cursor, queue))
+
+    check_seen(seen)
 
 
 def _read(sql: Mapping[str, str], cursor: Cursor, queue: str) -> Queue:

@@ -10,7 +10,7 @@ from api.endpoints import Endpoints
 from api.problems import NOT_FOUND, UNCHANGED
 from api.reading import read
 from api.scopes import Scope, needs
-from api.shapes.queues import Counting, Queue, QueueListing, QueuePage, QueuePath
+from api.shapes.queues import QUEUE_SETTINGS, Counting, Queue, QueueListing, QueuePage, QueuePath
 from pipeline import QueueUnknown
 from pipeline.store import queues
 
@@ -34,4 +34,9 @@ def show_queue(path: QueuePath, query: Counting) -> Response:
     rows = read(queues.depths, queue=path.queue, limit=1, most=query.most)
     if not rows:
         raise QueueUnknown(path.queue)
-    return answer_one(Queue.model_validate(rows[0]))
+    return answer_queue(Queue.model_validate(rows[0]))
+
+
+def answer_queue(queue: Queue) -> Response:
+    """Answer with one queue."""
+    return answer_one(queue, settings=QUEUE_SETTINGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,10 +10,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Response, request
-from werkzeug.exceptions import Conflict, PreconditionFailed
+from werkzeug.exceptions import Conflict
 
 from api import cursors
-from api.acting import act
+from api.acting import act, check_seen
 from api.answers import answer_json, answer_one, answer_page
 from api.auth import who
 from api.endpoints import Endpoints
@@ -56,7 +55,6 @@ from scheduler.instants import preview
 from scheduler.timing import check
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 T = TypeVar("T")
@@ -199,18 +197,13 @@ def _change(path: SchedulePath, command: Callable[..., Any]) -> Response:
 
 def _do(name: str, command: Callable[..., T], sql: Mapping[str, str], cursor: Cursor) -> T:
     """Do something to a schedule, if it has the version that the client has seen."""
-    target: Connection = cursor.connection
-    if not request.if_match or request.if_match.star_tag:
-        return command(target=target)
-    version = _known(sql, cursor, name).version
-    if not any(_version_in(etag) == version for etag in request.if_match.as_set()):
-        raise PreconditionFailed(f"The schedule {name} has the version {version}; look at it again")
-    return command(target=target)
 
+    def seen() -> Response:
+        schedules.hold(sql, cursor, name)
+        return _answer(_known(sql, cursor, name))
 
-def _version_in(etag: str) -> int | None:
-    found = re.match(r"v(\d{1,9})(\.|$)", etag, re.ASCII)
-    return None if found is None else int(found[1])
+    check_seen(seen)
+    return command(target=cursor.connection)
 
 
 @contextmanager
@@ -238,10 +231,7 @@ def _shape(row: ScheduleRow) -> Schedule:
 
 
 def _answer(row: ScheduleRow, status: int = HTTPStatus.OK) -> Response:
-    response = answer_one(_shape(row), status=status)
-    response.set_etag(f"v{row.version}.{response.get_etag()[0]}")
-    response.make_conditional(request)
-    return response
+    return answer_one(_shape(row), status=status, version=f"v{row.version}")
 
 
 def _answer_preview(instants: Any) -> Response:

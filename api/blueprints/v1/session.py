@@ -13,6 +13,7 @@ from api.endpoints import Endpoints
 from api.problems import problems
 from api.scopes import Scope, needs
 from api.shapes.session import Credentials, Session
+from pipeline.commands.tokens import hash_of
 
 blueprint = Endpoints("session", __name__)
 
@@ -23,7 +24,8 @@ def begin_session(body: Credentials) -> Response:
     """Log a browser in with a token: it gets a cookie, which no script and no other site can use."""
     csrf.check_origin()
     begun, cookie = sessions.begin_with_token(body.token)
-    response = _answer(Caller(begun.name, Scope(begun.scope), begun.ends_at, cookie), HTTPStatus.CREATED)
+    now = Caller(begun.name, Scope(begun.scope), begun.ends_at, hash_of(cookie), cookie)
+    response = _answer(now, HTTPStatus.CREATED)
     sessions.set_cookie(response, cookie)
     return response
 

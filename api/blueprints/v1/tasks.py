@@ -112,7 +112,8 @@ def watch_task(path: TaskPath, query: Following) -> Response:
     seen = request.headers.get("Last-Event-ID") or query.last_event_id
     if snapshot.is_final and snapshot.version == seen:
         return Response(status=204)  # which alone keeps an EventSource from connecting again
-    return stream(Watcher(snapshot.row.id, seen, sees_payloads=snapshot.has_payloads))
+    watcher = Watcher(snapshot.row.id, seen, sees_payloads=snapshot.has_payloads, credential=caller().credential)
+    return stream(watcher)
 
 
 @blueprint.get("/<task_id>/attempts", responses={200: AttemptPage, 404: NOT_FOUND})

@@ -121,6 +121,18 @@ def test_what_the_client_has_not_seen_is_left_alone(client: FlaskClient, post: P
         post(f"{path}/pause", None, 412, If_Match=seen)
 
 
+def test_what_happens_in_a_queue_does_not_stand_in_the_way_of_what_is_set(
+    client: FlaskClient, post: Post, send: Send
+) -> None:
+    send()
+    seen = client.get("/api/v1/queues/mail").headers["ETag"]
+    send()
+    assert client.get("/api/v1/queues/mail", headers={"If-None-Match": seen}).status_code == 200
+
+    assert post("/queues/mail", {"weight": 2}, If_Match=seen, method="PATCH")["weight"] == 2
+    post("/queues/mail", {"weight": 3}, 412, If_Match=seen, method="PATCH")
+
+
 def test_a_worker_is_drained(post: Post, worker_id: int, audit: Audit) -> None:
     drained = post(f"/workers/{worker_id}/drain", {"reason": "a new kernel"}, 202)
 

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 import pipeline
 from actors.mail import send_email
 from pipeline import get_broker
+from pipeline.store import gates
 from pipeline.store.audit import acting_from
 from tests.fixtures.broker import working
 from tests.fixtures.wait import eventually
@@ -171,6 +172,27 @@ def test_gates_are_told(client: FlaskClient, get: Get, problem: Any, send: Send)
     problem(client.get("/api/v1/gates/key:a/b"), 404)
 
 
+def test_gates_are_told_in_pieces_and_counted_up_to_a_bound(get: Get, rows: Any, connect: Any) -> None:
+    rows("INSERT INTO pipeline.gate (gate, max_running) VALUES ('key:ruled', 3), ('rate:unruled', NULL)")
+    rows("INSERT INTO pipeline.slot (gate, task_id, run) SELECT 'actor:a', n, 1 FROM generate_series(1, 3) n")
+    rows(
+        "INSERT INTO pipeline.parked (gate, id, eta, lane_id, run, priority)"
+        " SELECT g, row_number() OVER (), now(), 1, 1, 0 FROM unnest(ARRAY['actor:a', 'fair:1:x', 'fair:1:y', 'tenant:t']) g,"
+        " generate_series(1, 2)"
+    )
+    expected = rows("SELECT gate, running, waiting FROM pipeline.gate_status ORDER BY gate")
+    assert [gate for gate, *_ in expected] == ["actor:a", "key:ruled", "tenant:t"]
+
+    first = get("/gates", limit=2)
+    second = get("/gates", limit=2, cursor=first["next_cursor"])
+    told = [(each["gate"], each["running"], each["waiting"]) for each in first["items"] + second["items"]]
+    assert (told, second["next_cursor"]) == (expected, None)
+
+    capped = gates.gates(get_broker().sql, connect(autocommit=True).cursor(), most=2)
+    assert [(row.running, row.waiting, row.is_exact) for row in capped] == [(2, 2, False), (0, 0, True), (0, 2, False)]
+    assert get("/gates/actor:a", count="exact")["is_exact"] is True
+
+
 def test_the_audit_trail_is_told_in_pieces(get: Get, send: Send) -> None:
     tasks = [send(), send(), send()]
     with acting_from("cli"):
@@ -181,4 +203,5 @@ def test_the_audit_trail_is_told_in_pieces(get: Get, send: Send) -> None:
     second = get("/audit", limit=2, who="eve", cursor=first["next_cursor"])
     assert [each["task_id"] for each in first["items"] + second["items"]] == tasks[::-1]
     assert [each["action"] for each in get("/audit", task=tasks[0])["items"]] == ["cancel"]
+    assert get("/audit", schedule="nightly")["items"] == []
     assert get("/audit", source="api")["items"] == get("/audit", until="2020-01-01T00:00:00Z")["items"] == []

@@ -42,6 +42,7 @@ def test_a_schedule_is_made_and_shown(client: FlaskClient, get: Get, audit: Audi
     assert get("/schedules")["items"] == [made]
     assert answer.headers["ETag"] == client.get("/api/v1/schedules/nightly").headers["ETag"]
     assert audit("add") == [("add", "tester", "api", "the mails")]
+    assert [each["action"] for each in get("/audit", schedule="nightly")["items"]] == ["add"]
 
 
 def test_schedules_are_listed_in_pieces(post: Post, get: Get, app: object) -> None:
