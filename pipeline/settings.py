@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     #: How many clients may watch at the same time through one process: server-sent events and ``?wait=``. Each of them
     #: holds one of its threads. Absent: half of them. 0: none.
     http_streams: int | None = Field(default=None, ge=0)
+    #: How many connections to the database answer requests, in one web process. Each is needed for milliseconds, so a
+    #: request that finds none free waits for one: opening a hundred at once would take longer.
+    http_connections: int = Field(default=16, ge=1)
     #: How long a statement may take that answers a request. The client is told when it is too long.
     http_statement_seconds: float = Field(default=2.0, gt=0, le=60)
     #: How many proxies stand before the web server, whose X-Forwarded-For and X-Forwarded-Proto are believed.

@@ -131,7 +131,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     @cached_property
     def readings(self) -> Pool:
         """Connections for whoever waits for an answer now, and would rather hear soon that there is none."""
-        return Pool(lambda: self.url, maxconn=self.settings.http_threads, timeout_seconds=2)
+        return Pool(lambda: self.url, maxconn=self.settings.http_connections, timeout_seconds=2)
 
     @cached_property
     def notifier(self) -> Notifier:
