@@ -27,7 +27,10 @@ scheduler = RunUnlessNamed(
 @scheduler.command()
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 def run(modules: tuple[str, ...]) -> None:
-    """Fire schedules; the word can be left out unless a MODULE is called like one of these commands."""
+    """Fire schedules; the word can be left out unless a MODULE is called like one of these commands.
+
+    Unless PIPELINE_SCHEDULES says where they are declared, it is in the MODULEs.
+    """
     from pipeline.cli.environment import prepare_for_workers, use_running_database
     from pipeline.db import migrate
     from pipeline.supervisor.modules import load
@@ -40,7 +43,8 @@ def run(modules: tuple[str, ...]) -> None:
     with Signals(*STOP) as signals:
         broker = load(modules or ("actors",))
         migrate.check(broker.url, settings.schema_name)
-        sync()
+        is_told = "schedules" in settings.model_fields_set
+        sync(modules=modules if modules and not is_told else None)
         daemon = Daemon(broker)
         daemon.start()
         while not signals.wait(60):

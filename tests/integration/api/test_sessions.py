@@ -77,7 +77,7 @@ def test_a_login_url_begins_one_session(app: Flask, new_code: Callable[..., str]
     assert first.head(f"/login?code={code}").status_code == 204
 
     answer = first.get(f"/login?code={code}")
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/api/v1/docs")
     assert first.get(SESSION).json["name"] == "tester"
 
     assert "used already" in problem(second.get(f"/login?code={code}"), 401)["detail"]

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from scheduler import Schedule
+from tests.fixtures.scheduled_actors import tick
 from tests.fixtures.tokens import make_token
 from tests.fixtures.wait import eventually
 from tests.integration.cli.conftest import Run
@@ -52,11 +54,25 @@ def test_a_scheduler_makes_what_code_declares_and_runs_until_stopped(on_database
     assert on_database("scheduler", "check").exit_code == 1
 
     with stopped_once(lambda: ask("SELECT count(*) = 1 FROM pipeline.scheduler_status WHERE state = 'alive'")):
-        result = on_database("scheduler", "tests.fixtures.program_actors")
+        result = on_database("scheduler")
 
     assert result.exit_code == 0, result.output
     assert ask("SELECT state FROM pipeline.scheduler_status") == "stopped"
     assert ask("SELECT count(*) FROM pipeline.schedule WHERE declared_by = 'scheduler.schedules'") == 3
+
+
+@pytest.mark.timeout(120)
+def test_a_scheduler_of_other_modules_makes_what_they_declare_and_nothing_of_the_sample(
+    on_database: Run, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.fixtures.scheduled_actors.SCHEDULES", [Schedule("mine", actor=tick, every="1h")], raising=False
+    )
+    with stopped_once(lambda: ask("SELECT count(*) = 1 FROM pipeline.scheduler_status WHERE state = 'alive'")):
+        result = on_database("scheduler", "tests.fixtures.scheduled_actors")
+
+    assert result.exit_code == 0, result.output
+    assert ask("SELECT array_agg(name) FROM pipeline.schedule") == ["mine"]
 
 
 def test_a_scheduler_without_the_actors_module_says_so_and_ends(on_database: Run) -> None:
