@@ -73,8 +73,8 @@ def run(host: str | None, port: int | None, processes: int | None, threads: int 
     listener.set_inheritable(True)
     get_logger(__name__).info("web.started", host=settings.http_host, port=settings.http_port, **_size(settings))
     # Whoever started us signals gunicorn itself, and sees its end: nobody stands between who could get that wrong.
-    program, *_ = command = server_command(settings, listener.fileno())
-    os.execve(program, command, environment(database_url=url, **changes))  # noqa: S606 - it needs no shell
+    command = server_command(settings, listener.fileno())
+    os.execve(command[0], command, environment(database_url=url, **changes))  # noqa: S606 - it needs no shell
 
 
 @web.command()
