@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +14,6 @@ import pytest
 
 from pipeline.cli.web import STOP_SECONDS, server_command
 from pipeline.settings import Settings
-from tests.fixtures.database import own_database
 from tests.fixtures.program import ROOT, Program, children_of, environment_of, running
 from tests.fixtures.tokens import make_token
 from tests.fixtures.wait import eventually
@@ -39,63 +36,35 @@ def is_served(port: int) -> bool:
         return bool(answer.status == 200)
 
 
-@contextmanager
-def web_server(directory: Path, url: str, *options: str) -> Iterator[tuple[Program, int]]:
-    """Run it for a block; it is there at once, since requests wait until it can answer."""
-    port = free_port()
-    with running(directory, "web", "--port", str(port), *options, database_url=url) as program:
-        program.says("web.started")
-        assert is_served(port)
-        yield program, port
-        if program.is_running:
-            program.signal(signal.SIGTERM)
-            program.end()
-
-
-@pytest.fixture(scope="module")
-def two_processes(
-    server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Program, int]]:
-    with (
-        own_database(server_url, template=template) as url,
-        web_server(tmp_path_factory.mktemp("web"), url, "--processes", "2") as server,
-    ):
-        yield server
-
-
 def two_of(program: Program) -> set[int]:
+    """The two processes that serve; their successors, once they have gone."""
     return eventually(lambda: len(found := set(children_of(program.process.pid))) == 2 and found, within=PATIENCE)
 
 
-def test_each_of_two_processes_serves(two_processes: tuple[Program, int]) -> None:
-    program, port = two_processes
-    for held in two_of(program):
-        os.kill(held, signal.SIGSTOP)
-        try:
-            assert is_served(port)
-        finally:
+def test_two_processes_serve_are_replaced_at_sighup_and_end_in_order_at_sigterm(
+    database_url: str, tmp_path: Path
+) -> None:
+    """One after the other, since a start is what takes long. Nobody waits for it: requests are kept until it answers."""
+    port = free_port()
+    options = ["--port", str(port), "--processes", "2"]
+    with running(tmp_path, "web", *options, database_url=database_url) as program:
+        program.says("web.started")
+        assert is_served(port)
+        first = two_of(program)
+        for held in first:
+            os.kill(held, signal.SIGSTOP)
+            assert is_served(port), "by the other"
             os.kill(held, signal.SIGCONT)
 
+        program.signal(signal.SIGHUP)
+        eventually(lambda: not first & set(children_of(program.process.pid)), within=PATIENCE)
+        assert two_of(program)
+        assert is_served(port)
 
-def test_sighup_replaces_the_processes(two_processes: tuple[Program, int]) -> None:
-    program, port = two_processes
-    before = two_of(program)
-
-    program.signal(signal.SIGHUP)
-
-    eventually(lambda: not before & set(children_of(program.process.pid)), within=PATIENCE)
-    assert two_of(program)
-    assert is_served(port)
-
-
-def test_sigterm_ends_live_views_and_then_all_with_status_0(database_url: str, tmp_path: Path) -> None:
-    with web_server(tmp_path, database_url) as (program, port):
         web = SimpleNamespace(address=f"http://127.0.0.1:{port}", token=make_token(database_url))
         stream = Stream(web, "/api/v1/events")  # type: ignore[arg-type]
         begun(stream)
-
         program.signal(signal.SIGTERM)
-
         assert program.end(within=STOP_SECONDS / 2) == 0
         eventually(stream.has_ended.is_set)
         stream.close()
@@ -134,5 +103,5 @@ def test_processes_that_may_not_serve_are_not_started_again_for_ever(database_ur
             check=False,
         )
 
-    assert done.returncode == 3
+    assert done.returncode in {1, 3}, "that of gunicorn; 1 if the other one fails while it ends"
     assert "there is no token" in done.stderr
