@@ -37,7 +37,7 @@ def is_served(port: int) -> bool:
 
 
 def two_of(program: Program) -> set[int]:
-    """The two processes that serve; their successors, once they have gone."""
+    """Wait until two processes serve, and none that is about to end."""
     return eventually(lambda: len(found := set(children_of(program.process.pid))) == 2 and found, within=PATIENCE)
 
 
