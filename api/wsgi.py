@@ -1,4 +1,4 @@
-"""What a web server loads: ``gunicorn --worker-class api.server.Worker api.wsgi:app``.
+"""What a web server loads: gunicorn, as ``pipeline web`` starts it, or another.
 
 Loading it opens no connection, unless the server listens where others can reach it: then there must be a token.
 """

@@ -109,7 +109,10 @@ class Settings(BaseSettings):
     #: Where the web server listens. Anywhere but on this machine itself it needs a token to begin with.
     http_host: str = "127.0.0.1"
     http_port: Port = 8000
-    #: Requests that are served at the same time.
+    #: Processes of the web server. One keeps one core busy, whatever its threads; each has threads and streams of its
+    #: own.
+    http_processes: int = Field(default=1, ge=1)
+    #: Requests that each of them serves at the same time.
     http_threads: int = Field(default=16, ge=1)
     #: How many clients may watch at the same time through one process: server-sent events and ``?wait=``. Each of them
     #: holds one of its threads. Absent: half of them. 0: none.

@@ -23,6 +23,7 @@ COMMANDS = (
     "up",
     "migrate",
     "worker",
+    "web",
     "status",
     "inspect",
     "task",

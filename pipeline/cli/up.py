@@ -20,16 +20,9 @@ _PORTS = 100
 #: What a worker may take beyond the time its tasks have.
 _GRACE_SECONDS = 20.0
 
-#: The programs around the worker. They are named and not imported: the core knows no actor, no schedule and no Flask.
+#: Programs around the worker. They are named and not imported: the core knows no actor and no schedule.
 _MAIL_CATCHER = ("-m", "actors.smtp_dev")
 _SCHEDULER = ("-m", "scheduler")
-_WEB = (
-    *("-m", "gunicorn", "api.wsgi:app", "--worker-class", "api.server.Worker", "--no-control-socket"),
-    # The longest that a line can be: filters are texts.
-    *("--log-level", "warning", "--limit-request-line", "8190"),
-    # Proxies are believed by PIPELINE_HTTP_PROXIES alone, see api/security.py.
-    *("--forwarded-allow-ips", ""),
-)
 
 
 @click.command()
@@ -120,15 +113,14 @@ def _start_scheduler(services: Services, changes: dict[str, object]) -> None:
 
 def _start_web(services: Services, settings: Settings, changes: dict[str, object], wanted: int) -> str:
     """Start the web server on a socket that listens already: its address holds, and requests wait until it is up."""
+    from pipeline.cli.web import address_of, server_command
     from pipeline.settings import environment
 
     with closing(_listen(settings.http_host, wanted)) as listener:
         port, file = listener.getsockname()[1], listener.fileno()
-        options = ["--bind", f"fd://{file}", "--threads", str(settings.http_threads)]
-        services.start("web server", [sys.executable, *_WEB, *options], environment(**changes), [file])
-    host = "127.0.0.1" if settings.http_host == "0.0.0.0" else settings.http_host  # noqa: S104 - just compared
+        services.start("web server", server_command(settings, file), environment(**changes), [file])
     taken = "" if port == wanted else f"  (port {wanted} is taken)"
-    address = f"http://{host}:{port}"
+    address = address_of(settings.http_host, port)
     _tell("Web", f"{address}{taken}")
     return address
 
@@ -143,11 +135,12 @@ def _tell_access(access: Access | None, address: str) -> None:
 
 def _listen(host: str, wanted: int) -> socket.socket:
     """Listen on the first free port from that one on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    from pipeline.cli.web import listen
+
     complaint: OSError | None = None
     for port in range(wanted, min(wanted + _PORTS, 65536)):
         try:
-            return socket.create_server((host, port), family=family, backlog=1024)
+            return listen(host, port)
         except OSError as error:
             complaint = error
     raise click.ClickException(f"Cannot listen on {host}, port {wanted} and the next ones: {complaint}")

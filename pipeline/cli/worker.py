@@ -21,7 +21,8 @@ class RunUnlessNamed(click.Group):
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Say what may follow."""
-        return ["[OPTIONS] [MODULE]...", *(f"| {name}" for name in self.list_commands(ctx) if name != "run")]
+        others = [f"| {name}" for name in self.list_commands(ctx) if name != "run"]
+        return [*self.commands["run"].collect_usage_pieces(ctx), *others]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options of ``run``, which is what most ask for, and then the other commands."""

@@ -27,7 +27,7 @@ def test_a_database_that_does_not_answer_is_told_in_time(tmp_path: Path, command
     assert "secret" not in program.output
 
 
-@pytest.mark.parametrize("command", [["status"], ["inspect", "stats"], ["demo"]])
+@pytest.mark.parametrize("command", [["status"], ["inspect", "stats"], ["demo"], ["web"]])
 def test_asking_starts_no_server_of_its_own(tmp_path: Path, command: list[str]) -> None:
     with running(tmp_path, *command, data_dir=tmp_path / "var") as program:
         assert program.end() == 4
@@ -58,4 +58,4 @@ def test_no_worker_starts_where_tasks_run_inline(tmp_path: Path, command: str) -
 def test_help_needs_no_valid_configuration(tmp_path: Path) -> None:
     with running(tmp_path, "--help", threads="many") as program:
         assert program.end() == 0
-    assert {"up", "migrate", "worker", "status", "inspect", "demo"} <= set(program.output.split())
+    assert {"up", "migrate", "worker", "web", "status", "inspect", "demo"} <= set(program.output.split())

@@ -1,4 +1,4 @@
-"""``pipeline worker`` and ``pipeline up`` inside the test's process; what they start is real."""
+"""``pipeline worker``, ``pipeline up`` and ``pipeline web`` inside the test's process; what they start is real."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from scheduler import Schedule
+from tests.fixtures.process_broker import process_broker
 from tests.fixtures.scheduled_actors import tick
 from tests.fixtures.tokens import make_token
 from tests.fixtures.wait import eventually
@@ -120,3 +121,37 @@ def test_up_names_an_address_that_it_cannot_have(
 
     assert result.exit_code == 1
     assert "Cannot listen on 203.0.113.1, port 8000 and the next ones" in result.output
+
+
+#: An address that is none of this machine's, so nothing starts.
+ELSEWHERE = ("--host", "203.0.113.1")
+
+
+def test_a_web_server_that_others_could_reach_needs_a_token_first(on_database: Run, database_url: str) -> None:
+    result = on_database("web", *ELSEWHERE)
+    assert (result.exit_code, "listen on 203.0.113.1, port 8000, which others can reach" in result.output) == (2, True)
+
+    make_token(database_url)
+    result = on_database("web", *ELSEWHERE)
+    assert (result.exit_code, "Cannot listen on 203.0.113.1, port 8000: " in result.output) == (1, True)
+
+
+def test_while_the_database_is_away_a_web_server_may_start(
+    configured: Callable[..., None], pipeline_command: Run
+) -> None:
+    away = "postgresql://nobody@127.0.0.1:1/none"
+    configured(database_url=away)
+    with process_broker(away):
+        result = pipeline_command("web", *ELSEWHERE)
+
+    assert (result.exit_code, "Cannot listen on 203.0.113.1" in result.output) == (1, True)
+
+
+def test_a_web_server_that_does_not_answer_is_not_ready(configured: Callable[..., None], pipeline_command: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    configured(http_port=port)
+
+    result = pipeline_command("web", "check")
+
+    assert (result.exit_code, f"No web server answers at http://127.0.0.1:{port}: " in result.output) == (1, True)

@@ -1,10 +1,11 @@
-"""A worker as process 1, as it is in a container: nobody above it, and no default action for any signal."""
+"""A worker or a web server as process 1, as it is in a container: nobody above it, and no default action for any signal."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +44,20 @@ def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.P
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [*ALONE, sys.executable, "-m", "pipeline.cli", "worker", module], env=environment, stdout=log, stderr=log
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def web_server(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``pipeline web`` as process 1, at the port of the settings."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment["PIPELINE_HTTP_PORT"] = str(listener.getsockname()[1])
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*ALONE, sys.executable, "-m", "pipeline.cli", "web"], env=environment, stdout=log, stderr=log
         )
     yield process
     process.kill()
@@ -111,4 +126,20 @@ def test_its_health_check_knows_whether_it_lives(
 
     os.kill(process_one(worker), signal.SIGTERM)
     worker.wait(20)
+    assert health() == 1
+
+
+def test_a_web_server_knows_whether_it_is_ready_and_ends_with_status_0(
+    web_server: subprocess.Popen[bytes], environment: dict[str, str]
+) -> None:
+    def health() -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", "web", "check"], env=environment, check=False
+        ).returncode
+
+    eventually(lambda: health() == 0, within=30)
+
+    os.kill(process_one(web_server), signal.SIGTERM)
+
+    assert web_server.wait(20) == 0
     assert health() == 1

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 import pipeline.cli
 from pipeline.cli import COMMANDS, main
+from pipeline.cli.web import address_of
 from pipeline.errors import LeaseLost
 
 
@@ -66,6 +67,26 @@ def test_what_is_no_command_about_workers_is_a_module_to_run(arguments):
     result = CliRunner().invoke(main, ["worker", *arguments])
 
     assert (result.exit_code, "worker run" in result.output, "'-p'" in result.output) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--processes", "0"], ["--port", "65536"], ["elsewhere"], ["check", "--threads", "1"]]
+)
+def test_what_is_wrong_for_a_web_server_is_wrong_usage(arguments):
+    assert CliRunner().invoke(main, ["web", *arguments]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104 - just a text
+        ("::", "http://[::1]:8000"),
+        ("erp.example", "http://erp.example:8000"),
+    ],
+)
+def test_a_web_server_that_listens_everywhere_is_asked_here(host, address):
+    assert address_of(host, 8000) == address
 
 
 @pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["--all", "--host", "x"], ["0"], ["one"]])

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from pipeline.settings import Settings
+from pipeline.cli import main
+from pipeline.cli.web import STOP_SECONDS
+from pipeline.settings import Settings, is_loopback
 from pipeline.supervisor import master
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +43,7 @@ def test_the_schema_notices_a_misspelt_key(tmp_path: Path) -> None:
     assert "dependson" in complaints(wrong)
 
 
-@pytest.mark.parametrize("name", ["worker", "scheduler"])
+@pytest.mark.parametrize("name", ["worker", "scheduler", "web"])
 def test_whoever_needs_the_schema_waits_for_it(services: dict, name: str) -> None:
     assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert services["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
@@ -50,8 +53,29 @@ def test_whoever_needs_the_schema_waits_for_it(services: dict, name: str) -> Non
 def test_whatever_stays_has_a_health_check(services: dict) -> None:
     staying = {name for name, service in services.items() if service["restart"] != "no"}
 
-    assert staying == {"postgres", "worker", "scheduler"}
+    assert staying == {"postgres", "worker", "scheduler", "web"}
     assert all("healthcheck" in services[name] for name in staying)
+
+
+@pytest.mark.parametrize("name", ["worker", "scheduler", "web"])
+def test_each_runs_and_asks_a_program_that_there_is(services: dict, name: str) -> None:
+    asked = services[name]["healthcheck"]["test"]
+
+    assert services[name]["command"] == [name]
+    assert asked == ["CMD", "pipeline", name, "check"]
+    for command in ([name], asked[2:]):
+        assert CliRunner().invoke(main, [*command, "--help"]).exit_code == 0
+
+
+def test_the_web_server_is_reached_in_its_container_and_only_from_this_machine(services: dict) -> None:
+    (published,) = services["web"]["ports"]
+    own, _, rest = published.partition(":")
+
+    assert is_loopback(own)
+    assert int(rest.rpartition(":")[2]) == Settings().http_port
+    assert "PIPELINE_HTTP_PORT" not in services["web"]["environment"], "there it stays the default"
+    assert not is_loopback(services["web"]["environment"]["PIPELINE_HTTP_HOST"])
+    assert services["web"]["environment"]["DATABASE_URL"] == services["worker"]["environment"]["DATABASE_URL"]
 
 
 def test_a_stopping_worker_has_the_time_it_may_take(services: dict) -> None:
@@ -61,6 +85,10 @@ def test_a_stopping_worker_has_the_time_it_may_take(services: dict) -> None:
 
     assert promised == Settings().stop_seconds
     assert given > promised + master._GRACE_SECONDS
+
+
+def test_a_stopping_web_server_has_the_time_it_may_take(services: dict) -> None:
+    assert int(services["web"]["stop_grace_period"].rstrip("s")) > STOP_SECONDS
 
 
 def test_images_come_without_a_host_and_with_a_tag(services: dict) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.web import STOP_SECONDS
 from pipeline.settings import Settings
 from pipeline.supervisor import master
 from pipeline.supervisor.plan import EXIT_UNUSABLE
@@ -73,8 +74,9 @@ def test_little_is_exposed(installed: list[Path], name: str) -> None:
     assert float(found[1]) < EXPOSURE
 
 
-def test_there_is_a_unit_for_the_schema_the_scheduler_and_the_workers() -> None:
-    assert [unit.name for unit in UNITS] == [f"pipeline-{name}.service" for name in ("migrate", "scheduler", "worker")]
+def test_there_is_a_unit_for_the_schema_the_scheduler_the_api_and_the_workers() -> None:
+    names = ("migrate", "scheduler", "web", "worker")
+    assert [unit.name for unit in UNITS] == [f"pipeline-{name}.service" for name in names]
 
 
 @pytest.mark.parametrize("name", [unit.name for unit in UNITS])
@@ -93,7 +95,15 @@ def test_a_stopping_worker_has_the_time_it_may_take() -> None:
     assert int(service["TimeoutStopSec"].rstrip("s")) > Settings().stop_seconds + master._GRACE_SECONDS
 
 
-@pytest.mark.parametrize("name", ["worker", "scheduler"])
+def test_a_stopping_web_server_has_the_time_it_may_take() -> None:
+    """And SIGTERM goes to gunicorn alone, which tells its processes."""
+    service = read("pipeline-web.service")["Service"]
+
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"].rstrip("s")) > STOP_SECONDS
+
+
+@pytest.mark.parametrize("name", ["worker", "scheduler", "web"])
 def test_they_start_after_the_schema_and_do_not_depend_on_it(name: str) -> None:
     unit = read(f"pipeline-{name}.service")["Unit"]
 
@@ -107,4 +117,5 @@ def test_what_cannot_work_is_not_started_for_ever() -> None:
 
     assert service["Restart"] == "always"
     assert service["RestartPreventExitStatus"].split() == ["2", str(EXIT_UNUSABLE)]
-    assert read("pipeline-scheduler.service")["Service"]["RestartPreventExitStatus"] == "2"
+    for name in ("scheduler", "web"):
+        assert read(f"pipeline-{name}.service")["Service"]["RestartPreventExitStatus"] == "2"
