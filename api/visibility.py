@@ -68,11 +68,11 @@ class Sight:
 
     def masked_in(self, actor: str) -> frozenset[str]:
         """Name what is masked in an actor's tasks, in small letters."""
-        return self.masked | self.own_of(actor)
+        return self.masked | self.masked_by(actor)
 
-    def own_of(self, actor: str) -> frozenset[str]:
+    def masked_by(self, actor: str) -> frozenset[str]:
         """Name what an actor masks itself."""
-        return frozenset().union(*(known.masked for known in self._known(actor)))
+        return frozenset(name for known in self._known(actor) for name in known.masked)
 
     def _shown(self, name: str, value: Any, actor: str) -> Any:
         if name not in PAYLOADS:

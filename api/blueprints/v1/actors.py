@@ -57,7 +57,7 @@ def _actor(row: ActorRow, statistics: Sequence[ActorStats]) -> Actor:
         seen_at=row.seen_at,
         description=row.description if here is None else description_of(here.fn),
         parameters=None if told is None else [_parameter(each, masked) for each in told],
-        masked=sorted(seen.own_of(row.actor)),
+        masked=sorted(seen.masked_by(row.actor)),
         statistics=[ActorStatistics.model_validate(each) for each in statistics if each.actor == row.actor],
     )
 
