@@ -20,7 +20,7 @@ def test_workers_announce_what_their_actors_are_for_and_called_with(broker: Post
         """Pay an order."""
 
     with working(broker):
-        eventually(lambda: rows("SELECT FROM pipeline.worker"))
+        eventually(lambda: rows("SELECT worker_id FROM pipeline.worker"))
 
     assert rows("SELECT name, queue, description, masked, parameters FROM pipeline.actor") == [
         (
