@@ -12,6 +12,7 @@ from werkzeug.exceptions import PreconditionFailed
 from api.auth import who
 from api.extensions import app_settings
 from api.problems import BodyInvalid
+from api.visibility import sight
 from pipeline.broker.sender import in_our_words
 from pipeline.runtime import ask_within
 from pipeline.store.audit import By
@@ -45,6 +46,7 @@ def act(deed: Deed[T], *, seconds: float | None = None) -> T:
         QueryTimedOut: It would take longer, maybe since somebody else is at it: 504. Nothing has changed.
         DatabaseUnavailable: PostgreSQL does not answer: 503.
     """
+    sight()  # now: inside the transaction it might want a second connection, and so might all others who have one
     with in_our_words():
         return ask_within(seconds or app_settings().http_statement_seconds, deed)
 

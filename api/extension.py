@@ -30,12 +30,15 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
 from api import errors, schema, security, transactions
+from api.announced import Announced
 from api.blueprints import register_all
 from api.endpoints import ROOT
 from api.live.live import Live
+from api.reading import read
 from pipeline import get_broker
 from pipeline.cli import main
 from pipeline.settings import Settings
+from pipeline.store import actors
 from pipeline.store.audit import acting_from
 
 
@@ -72,6 +75,11 @@ class Pipeline:
     def live(self) -> Live:
         """Lets clients watch; starts nothing before one does."""
         return Live(self.settings)
+
+    @cached_property
+    def announced(self) -> Announced:
+        """Tells requests what workers have announced."""
+        return Announced(lambda: read(actors.masks))
 
     def init_app(self, app: Flask) -> None:
         """Attach to an application. Opens no connection."""

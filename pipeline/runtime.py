@@ -75,7 +75,8 @@ def actor(fn: Callable[P, R] | None = None, **options: Any) -> Any:
     """Declare an actor on this process's broker; otherwise ``dramatiq.actor``.
 
     Options of ours: ``transactional`` (its database writes, its sends and its outcome commit together), ``jitter`` and
-    ``retry_for`` (see :class:`pipeline.middleware.retries.Retries`).
+    ``retry_for`` (see :class:`pipeline.middleware.retries.Retries`), and ``masked`` (names of arguments, and of fields
+    in arguments and results, that the HTTP API shows to nobody; see :mod:`pipeline.broker.masks`).
     """
     options.setdefault("broker", dramatiq.get_broker())
     options.setdefault("actor_class", Actor)

@@ -17,7 +17,7 @@ class Parameter(Answer):
     kind: Literal["positional_only", "positional_or_keyword", "var_positional", "keyword_only", "var_keyword"]
     annotation: str | None = Field(description="Its type, as it is written.")
     is_required: bool
-    default: str | None = Field(description="As it is written.")
+    default: str | None = Field(description="As it is written; `***` if it is masked.")
 
 
 class ActorStatistics(Answer):
@@ -49,8 +49,9 @@ class Actor(Selectable):
     queue: str
     priority: int
     seen_at: datetime = Field(description="When it was announced first, or with other settings.")
-    description: str | None = Field(description="Its docstring, if the web server has loaded it.")
-    parameters: list[Parameter] | None = Field(description="What it is called with; the same.")
+    description: str | None = Field(description="The beginning of its docstring.")
+    parameters: list[Parameter] | None = Field(description="What it is called with; null: nobody can tell.")
+    masked: list[str] = Field(description="Names of arguments and fields whose values are shown to nobody.")
     statistics: list[ActorStatistics] | None = Field(
         default=None, description="Its runs within the last hour or day, by queue."
     )

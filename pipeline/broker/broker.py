@@ -14,7 +14,7 @@ from dramatiq.common import q_name
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import labels, limits
+from pipeline.broker import labels, limits, masks
 from pipeline.broker.actor import take_new
 from pipeline.broker.bulk import Bulk, mode_of
 from pipeline.broker.consumer import QueueFacade
@@ -153,7 +153,7 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
     def actor_options(self) -> set[str]:
         """What actors may be declared with."""
         declared = {"transactional", "hard_time_limit", "on_conflict"}
-        return self._actor_options | declared | limits.OPTIONS | KEYS | labels.DECLARED
+        return self._actor_options | declared | limits.OPTIONS | KEYS | labels.DECLARED | masks.OPTIONS
 
     @actor_options.setter
     def actor_options(self, options: set[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg2
 from dramatiq.middleware import Middleware
 
-from pipeline.broker import keys, labels, limits, time_limits
+from pipeline.broker import keys, labels, limits, masks, time_limits
 from pipeline.broker.hub import Hub
 from pipeline.broker.run_queue import RunQueue
 from pipeline.broker.task_logs import TaskLogs
@@ -86,9 +86,9 @@ class Engine(Middleware):
         return logs
 
     def before_declare_actor(self, broker: PostgresBroker, actor: Actor[Any, Any]) -> None:
-        """Refuse limits, keys and labels that make no sense, where they are written down; let nobody log arguments."""
+        """Refuse options of ours that make no sense, where they are written down; let nobody log arguments."""
         actor.logger.addFilter(drop_arguments)
-        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys, labels))
+        complaints = (module.wrong(actor.options) for module in (time_limits, limits, keys, labels, masks))
         if (complaint := next(filter(None, complaints), None)) is not None:
             raise ConfigurationError(f"The actor {actor.actor_name}: {complaint}")
 

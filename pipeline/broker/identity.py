@@ -12,6 +12,7 @@ import psycopg2
 
 from pipeline.broker.limits import limits_of
 from pipeline.broker.sender import is_transient
+from pipeline.broker.signatures import announcement
 from pipeline.db import migrate
 from pipeline.db.connection import is_direct
 from pipeline.errors import LeaseLost
@@ -105,7 +106,7 @@ class Identity:
             limits = limits_of(actor.options)
             self._broker.sender.ensure_lanes([(actor.queue_name, actor.priority, limits is not None)])
             where = {"queue": actor.queue_name, "priority": actor.priority}
-            known.append({"name": actor.actor_name, **where, "limits": limits})
+            known.append({"name": actor.actor_name, **where, "limits": limits, **announcement(actor)})
         with self._cursor() as cursor:
             workers.register_actors(self._broker.sql, cursor, json.dumps(known))
             self.worker_id = workers.register(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -20,10 +20,28 @@ class ActorRow:
     actor: str
     queue: str
     priority: int
-    #: When it was announced first, or with another queue, priority or limit.
+    #: When it was announced first, or otherwise than before.
     seen_at: datetime
     #: Whether its runs have to pass gates of their own.
     has_limits: bool
+    #: Its docstring.
+    description: str | None
+    #: Each with its name, kind, annotation, default and whether it is required; None: nobody can tell.
+    parameters: list[dict[str, Any]] | None
+    #: Names of parameters and fields whose values are shown to nobody, in small letters.
+    masked: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ActorMasks:
+    """What workers have announced of an actor that decides what is shown of its tasks."""
+
+    actor: str
+    #: Of its parameters, in their order; None: nobody can tell.
+    names: list[str] | None
+    kinds: list[str] | None
+    #: As above.
+    masked: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,12 @@ def actors(
     """List actors by their names: all, those after one, or one of them."""
     cursor.execute(sql["actors"], {"actor": actor, "after": after, "limit": limit})
     return [ActorRow(*row) for row in cursor.fetchall()]
+
+
+def masks(sql: Mapping[str, str], cursor: Cursor) -> list[ActorMasks]:
+    """Tell of all actors what decides what is shown of their tasks."""
+    cursor.execute(sql["actor_masks"])
+    return [ActorMasks(*row) for row in cursor.fetchall()]
 
 
 def stats(

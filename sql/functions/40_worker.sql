@@ -313,15 +313,19 @@ LANGUAGE sql VOLATILE SET search_path = :"schema", pg_temp AS $$
        AND s.pid || '@' || extract(epoch FROM s.backend_start)::text = ANY (w.backends)
 $$;
 
--- Make known which actors this worker can run; nothing is written if nothing changed.
--- p_actors: [{"name": …, "queue": …, "priority": …, "limits": as in the table}, …]
+-- Make known which actors this worker can run; nothing is written of those of which nothing changed.
+-- p_actors: [{"name": …, "queue": …, "priority": …, "limits": …, "description": …, "parameters": …, "masked": [name, …]}, …], as in
+-- the table. What is not said counts as none.
 CREATE OR REPLACE FUNCTION register_actors_v1(p_actors json) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
-    INSERT INTO actor (name, queue, priority, limits)
-    SELECT x.name, x.queue, x.priority, x.limits
-      FROM json_to_recordset(p_actors) AS x(name text, queue text, priority int, limits jsonb)
+    INSERT INTO actor (name, queue, priority, limits, description, parameters, masked)
+    SELECT x.name, x.queue, x.priority, x.limits, x.description, x.parameters, coalesce(x.masked, '{}')
+      FROM json_to_recordset(p_actors)
+           AS x(name text, queue text, priority int, limits jsonb, description text, parameters jsonb, masked text[])
      ORDER BY x.name
     ON CONFLICT (name) DO UPDATE
-       SET queue = excluded.queue, priority = excluded.priority, limits = excluded.limits, seen_at = clock_timestamp()
-     WHERE (actor.queue, actor.priority, actor.limits) IS DISTINCT FROM (excluded.queue, excluded.priority, excluded.limits)
+       SET queue = excluded.queue, priority = excluded.priority, limits = excluded.limits, description = excluded.description,
+           parameters = excluded.parameters, masked = excluded.masked, seen_at = clock_timestamp()
+     WHERE (actor.queue, actor.priority, actor.limits, actor.description, actor.parameters, actor.masked) IS DISTINCT FROM
+           (excluded.queue, excluded.priority, excluded.limits, excluded.description, excluded.parameters, excluded.masked)
 $$;

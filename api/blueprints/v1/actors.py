@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from flask import Response
 
@@ -12,9 +13,10 @@ from api.endpoints import Endpoints
 from api.problems import NOT_FOUND, UNCHANGED
 from api.reading import read
 from api.scopes import Scope, needs
-from api.shapes.actors import Actor, ActorListing, ActorPage, ActorPath, ActorStatistics, Period
-from api.signatures import description_of, parameters_of
-from pipeline import ActorUnknown
+from api.shapes.actors import Actor, ActorListing, ActorPage, ActorPath, ActorStatistics, Parameter, Period
+from api.visibility import MASK, sight
+from pipeline import ActorUnknown, get_broker
+from pipeline.broker.signatures import description_of, parameters_of
 from pipeline.store import actors
 from pipeline.store.actors import ActorRow, ActorStats
 
@@ -44,12 +46,24 @@ def show_actor(path: ActorPath, query: Period) -> Response:
 
 
 def _actor(row: ActorRow, statistics: Sequence[ActorStats]) -> Actor:
+    here = get_broker().actors.get(row.actor)
+    seen = sight()
+    told = row.parameters if here is None else parameters_of(here.fn)
+    masked = seen.masked_in(row.actor)
     return Actor(
         actor=row.actor,
         queue=row.queue,
         priority=row.priority,
         seen_at=row.seen_at,
-        description=description_of(row.actor),
-        parameters=parameters_of(row.actor),
+        description=row.description if here is None else description_of(here.fn),
+        parameters=None if told is None else [_parameter(each, masked) for each in told],
+        masked=sorted(seen.masked_by(row.actor)),
         statistics=[ActorStatistics.model_validate(each) for each in statistics if each.actor == row.actor],
     )
+
+
+def _parameter(told: Any, masked: Collection[str]) -> Parameter:
+    parameter = Parameter.model_validate(told)
+    if parameter.default is None or parameter.name.lower() not in masked:
+        return parameter
+    return parameter.model_copy(update={"default": MASK})
