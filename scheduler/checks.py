@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import replace
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from dramatiq.encoder import JSONEncoder
 from dramatiq.errors import ActorNotFound
 
 from pipeline.broker.messages import PRIORITIES, encode_json
+from pipeline.broker.signatures import signature_of
 from pipeline.errors import MessageNotEncodable, ScheduleInvalid
 from pipeline.runtime import our_broker
 from pipeline.text import clean
@@ -122,7 +122,7 @@ def _check_json(schedule: Definition) -> None:
 
 def _check_arguments(schedule: Definition, actor: Actor[..., Any]) -> None:
     """See that the actor can be called with them."""
-    signature = inspect.signature(actor.fn)
+    signature = signature_of(actor.fn)
     try:
         signature.bind(*schedule.args, **schedule.kwargs)
     except TypeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from dramatiq import Message
 
 from pipeline.broker.placing import standing, with_own_keys
 from pipeline.broker.sender import in_our_words
+from pipeline.broker.signatures import signature_of
 
 if TYPE_CHECKING:
     from pipeline.broker.broker import PostgresBroker
@@ -99,7 +99,7 @@ def wrong_arguments(broker: PostgresBroker, letter: Letter) -> str | None:
     if actor is None:
         return None
     try:
-        inspect.signature(actor.fn).bind(*letter.args, **letter.kwargs)
+        signature_of(actor.fn).bind(*letter.args, **letter.kwargs)
     except TypeError as error:
         return str(error)
     return None

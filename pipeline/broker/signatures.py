@@ -59,12 +59,20 @@ def description_of(function: Callable[..., Any]) -> str | None:
 
 def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...] | None:
     """List what a function is called with, in its order; None if nobody can tell."""
-    called = function.perform if isinstance(function, GenericActor) else function
     try:
-        signature = inspect.signature(called)
+        signature = signature_of(function)
     except (TypeError, ValueError):  # some built-in functions have none
         return None
     return tuple(_parameter(each) for each in signature.parameters.values())
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Give the signature of what an actor runs: of one that is a class, that of its ``perform``.
+
+    Raises:
+        TypeError, ValueError: Nobody can tell, as with some built-in functions.
+    """
+    return inspect.signature(function.perform if isinstance(function, GenericActor) else function)
 
 
 def _parameter(each: inspect.Parameter) -> Parameter:

@@ -9,6 +9,7 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
+from pipeline.broker.by_name import Letter, wrong_arguments
 from pipeline.broker.signatures import announcement, description_of, parameters_of
 
 
@@ -108,6 +109,8 @@ def test_a_class_is_called_with_what_it_performs_with(broker: StubBroker) -> Non
 
     ((name, *_),) = told(broker.actors["Pay"].fn)
     assert (name, description_of(broker.actors["Pay"].fn)) == ("iban", "Pay an order.")
+    complaint = wrong_arguments(broker, Letter("Pay", ["DE1", "DE2"]))  # type: ignore[arg-type]
+    assert complaint == "too many positional arguments"
 
 
 def test_a_coroutine_is_told_as_any_function(broker: StubBroker) -> None:
