@@ -64,7 +64,7 @@ def check_seen(answer: Callable[[], Response]) -> None:
     if not request.if_match or request.if_match.star_tag:
         return
     version = _version(answer().get_etag()[0] or "")
-    if version not in map(_version, request.if_match.as_set()):
+    if version not in map(_version, filter(None, request.if_match.as_set())):  # an empty one is None in there
         raise PreconditionFailed("It was changed since; look at it again")
 
 

@@ -372,7 +372,9 @@ class PostgresBroker(dramatiq_pg.PostgresBroker):
             return tasks.pending(self.sql, cursor, q_name(queue_name))
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, and let the threads that wait for work end."""
+        if "notifier" in self.__dict__:
+            self.notifier.close()
         for pool in (self.pool, self.transactions, self.readings):
             pool.closeall()
 

@@ -46,6 +46,7 @@ class Notifier:
         self._refilled_at = time.monotonic()
         self._notified_at = 0.0
         self._is_due = False
+        self._is_closing = False
         #: Wakes the thread when something becomes due.
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,17 +80,25 @@ class Notifier:
                 self._thread = threading.Thread(target=self._trail, name="pipeline-notify", daemon=True)
                 self._thread.start()
 
+    def close(self) -> None:
+        """Let the thread send what is due, and end. Should something come later, there is another one."""
+        if self._pid != getpid():
+            return
+        with self._lock:
+            self._is_closing = self._thread is not None
+            self._bell.set()
+
     def _trail(self) -> None:
         """Send what is due, one at a time; end when nothing was due for a while."""
         while True:
-            if self._bell.wait(_IDLE_SECONDS):
-                self._bell.clear()
+            has_rung = self._bell.wait(_IDLE_SECONDS)
+            self._bell.clear()
+            if self._is_due:
                 threading.Event().wait(self._notified_at + _APART_SECONDS - time.monotonic())
                 self._flush()
-                continue
             with self._lock:
-                if not self._bell.is_set():
-                    self._thread = None
+                if not self._is_due and (self._is_closing or not has_rung):
+                    self._thread, self._is_closing = None, False
                     return
 
     def _flush(self) -> None:

@@ -187,6 +187,8 @@ class _Poller:
                     waiters.remove(waiter)
                 if not waiters:
                     self._waiting.pop(key, None)
+                if not self._waiting:
+                    self._arrived.set()
         assert waiter.ending is not None  # noqa: S101 - or it would not be ready
         return waiter.ending
 

@@ -142,6 +142,7 @@ class Pool:
         """Close what is idle; connections in use are closed when they come back."""
         self._check_fork()
         self.drop_idle()
+        self._watchdog.close()
 
 
 def _as_text(text: str) -> str:

@@ -36,6 +36,8 @@ class Watchdog:
         self._mutex = threading.Lock()
         self._watched: dict[object, tuple[float, Connection]] = {}
         self._thread: threading.Thread | None = None
+        #: Rings when the thread is not to wait for something to do.
+        self._bell = threading.Event()
 
     def watch(self, connection: Connection, seconds: float) -> object:
         """Let what is asked on a connection until :meth:`leave` take no longer than this; return what that takes."""
@@ -54,14 +56,20 @@ class Watchdog:
         with self._mutex:
             self._watched.pop(token, None)  # absent after a fork
 
+    def close(self) -> None:
+        """Let the thread end now if it has nothing to look after. Should something come, there is another one."""
+        if self._pid == os.getpid():
+            self._bell.set()
+
     def _run(self) -> None:
         idle_looks = 0
         while True:
-            threading.Event().wait(_LOOK_SECONDS)
+            is_told = self._bell.wait(_LOOK_SECONDS)
             with self._mutex:  # so that no connection is given back, and lent to somebody else, meanwhile
+                self._bell.clear()
                 self._look()
                 idle_looks = 0 if self._watched else idle_looks + 1
-                if idle_looks == _IDLE_LOOKS:
+                if idle_looks == _IDLE_LOOKS or (is_told and idle_looks):
                     self._thread = None
                     return
 

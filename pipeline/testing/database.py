@@ -11,6 +11,7 @@ from psycopg2 import ProgrammingError, errors
 
 from pipeline.broker.broker import PostgresBroker
 from pipeline.broker.sender import translated
+from pipeline.broker.tally import Tally
 from pipeline.errors import ConfigurationError, PipelineError, QueueUnknown
 from pipeline.runtime import get_broker
 from pipeline.store import testing
@@ -68,6 +69,8 @@ def bound(url: str, *, schema: str | None = None) -> Iterator[PostgresBroker]:
     schema_before = broker.schema
     broker.close()
     made["url"] = url
+    # What a worker on another database could not write any more is not to be counted in this one.
+    tally, broker.tally = broker.tally, Tally()
     broker.schema = schema or schema_before
     try:
         yield broker
@@ -76,6 +79,7 @@ def bound(url: str, *, schema: str | None = None) -> Iterator[PostgresBroker]:
         for name in _LEARNT:
             made.pop(name, None)
         made.update(before)
+        broker.tally = tally
         broker.schema = schema_before
 
 

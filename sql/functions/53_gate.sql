@@ -11,6 +11,7 @@ $$;
 CREATE OR REPLACE FUNCTION hold_gate(p_gate text) RETURNS void
 LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' gate rule ' || p_gate, 0)) $$;
 
+-- The same, for whoever looks before a command.
 CREATE OR REPLACE FUNCTION hold_gate_v1(p_gate text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = :"schema", pg_temp AS $$
 BEGIN

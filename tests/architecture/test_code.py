@@ -24,12 +24,27 @@ EVERYTHING = python("pipeline", "actors", "api", "scheduler", "tests", "deploy")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 
 
+def statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """Go through the statements below a node. What expressions are made of is most of a tree, and holds none."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt):
+            yield child
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield from statements(child)
+
+
 def statements_of(function: ast.AST) -> int:
-    return sum(isinstance(node, ast.stmt) for node in ast.walk(function)) - 1
+    return sum(1 for _ in statements(function))
+
+
+def is_too_long(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Tell whether a function has too many statements; of one with few lines that is clear without counting."""
+    lines = (function.end_lineno or 0) - function.lineno
+    return lines > FUNCTION_STATEMENTS and statements_of(function) > FUNCTION_STATEMENTS
 
 
 def functions(source: Source) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(source.tree):
+    for node in statements(source.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -62,15 +77,20 @@ def test_no_module_is_too_long() -> None:
 
 
 def test_no_function_is_too_long() -> None:
-    found = [(source, function) for source in EVERYTHING for function in functions(source)]
+    found = ((source, function) for source in EVERYTHING for function in functions(source))
 
-    assert [f"{s}:{f.lineno}: {f.name}" for s, f in found if statements_of(f) > FUNCTION_STATEMENTS] == []
+    assert [f"{s}:{f.lineno}: {f.name}" for s, f in found if is_too_long(f)] == []
 
 
 def test_a_long_function_is_noticed() -> None:
-    (function,) = functions(Source("x", "def f():\n" + "    x = 1\n" * 41))
+    long, short = "    x = 1\n" * 41, "    x = 1\n" * 40
+    nested = "    try:\n" + "        x = 1\n" * 20 + "    except E:\n" + "        x = 1\n" * 20
 
-    assert statements_of(function) == 41
+    assert [is_too_long(*functions(Source("x", f"def f():\n{body}"))) for body in (long, short, nested)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_every_folder_of_ours_is_a_package() -> None:
@@ -82,7 +102,7 @@ def test_every_folder_of_ours_is_a_package() -> None:
 
 
 def test_nobody_sleeps() -> None:
-    assert {source.name for source in EVERYTHING if sleeps(source)} == MAY_SLEEP
+    assert {source.name for source in EVERYTHING if "sleep" in source.text and sleeps(source)} == MAY_SLEEP
 
 
 @pytest.mark.parametrize("text", ["import time\ntime.sleep(1)", "from time import sleep"])
@@ -101,7 +121,9 @@ def test_what_is_left_for_later_is_noticed() -> None:
 
 
 def test_dramatiq_pg_is_known_to_two_files() -> None:
-    assert {source.name for source in OURS if "dramatiq_pg" in imported(source)} == KNOWS_DRAMATIQ_PG
+    assert {
+        source.name for source in OURS if "dramatiq_pg" in source.text and "dramatiq_pg" in imported(source)
+    } == KNOWS_DRAMATIQ_PG
 
 
 def test_an_import_is_noticed_wherever_it_stands() -> None:

@@ -24,6 +24,7 @@ from tests.benchmarks import history
 from tests.benchmarks.measure import Side
 from tests.benchmarks.outcome import Outcome, options, server, tell
 from tests.fixtures.tokens import bearer, make_token
+from tests.fixtures.wait import eventually
 from tests.fixtures.web import Web, serving
 
 _ASKED, _ASKED_QUICKLY = 40, 3
@@ -143,7 +144,7 @@ class Asker:
 def ask_all(web: Web, outcome: Outcome, task_id: str, times: int) -> None:
     """Ask each question many times; each list in time."""
     with closing(Asker(web)) as asker:
-        _wait_for(web)
+        eventually(lambda: web.ask("/readyz")[0] == 200, within=60)
         for path in (*PATHS, COUNTED):
             asked = path.replace("{id}", task_id)
             if "{cursor}" in asked:
@@ -157,11 +158,6 @@ def ask_all(web: Web, outcome: Outcome, task_id: str, times: int) -> None:
             if path != COUNTED:
                 outcome.at_most(f"{path}, p95", _LIST_MS, p95, " ms")
             tell(f"{path}: p50 {p50:.2f} ms, p95 {p95:.2f} ms, {len(body):,} bytes")
-
-
-def _wait_for(web: Web) -> None:
-    while web.ask("/readyz")[0] != 200:
-        time.sleep(0.1)
 
 
 def look_again_and_again(url: str, outcome: Outcome, times: int) -> None:

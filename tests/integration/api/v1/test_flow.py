@@ -130,7 +130,8 @@ def test_what_happens_in_a_queue_does_not_stand_in_the_way_of_what_is_set(
     assert client.get("/api/v1/queues/mail", headers={"If-None-Match": seen}).status_code == 200
 
     assert post("/queues/mail", {"weight": 2}, If_Match=seen, method="PATCH")["weight"] == 2
-    post("/queues/mail", {"weight": 3}, 412, If_Match=seen, method="PATCH")
+    for stale in (seen, '"", "x.y", W/"z", (', '""', "nonsense"):
+        post("/queues/mail", {"weight": 3}, 412, If_Match=stale, method="PATCH")
 
 
 def test_a_worker_is_drained(post: Post, worker_id: int, audit: Audit) -> None:
