@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from flask import Response, abort, request
 
+from api.acting import act
 from api.answers import answer_json
 from api.auth import who
 from api.endpoints import Routes
 from api.live.waiting import LONGEST_WAIT_SECONDS, answer_when_changed
 from api.pagination import read_cursor, read_limit
 from api.reading import read
+from api.shapes.commands import Cancel
 from api.visibility import visible
-from pipeline import TaskNotFound, cancel
+from pipeline import TaskNotFound
+from pipeline.commands.cancel import cancel_task as cancel_in_store
 from pipeline.states import TaskState
 from pipeline.store import status, tasks
+from pipeline.store.audit import By
+from pipeline.store.cancels import Request
 from pipeline.store.tasks import TaskRow, as_task_id
 from pipeline.task_queue import as_status
 
@@ -48,7 +54,8 @@ def show_status(task_id: str) -> Response:
 @blueprint.post("/<task_id>/cancel/")
 def cancel_task(task_id: str) -> Response:
     """Cancel a task that waits, or ask a running one to end. ``{"reason": "…", "force": true}`` may say why and how."""
-    state = cancel(task_id, who=who(), reason=_reason(), force=_force())
+    asked = Request(By(who(), _reason()), Cancel(force=_force()).force_after_ms)
+    state = act(partial(cancel_in_store, task_id=task_id, whole=False, request=asked))
     code = HTTPStatus.OK if state is TaskState.CANCELLED else HTTPStatus.ACCEPTED
     return answer_json(_shown(_known(task_id)), code)
 

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from actors.mail import send_email
 from api.app import create_app
 from pipeline import get_broker
 from pipeline.settings import Settings
@@ -71,6 +72,41 @@ def test_a_question_that_takes_too_long_is_given_up(
         "The answer was not found within 0.2 s; ask for less",
     )
     assert client.get("/api/v1/gates").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("table", "path", "body"),
+    [
+        ("queue", "/api/v1/queues/mail/pause", {}),
+        ("gate", "/api/v1/gates/key:a/pause", {}),
+        ("ready", "/api/v1/tasks/cancel", {"filter": {"queue": "mail"}, "dry_run": False}),
+        ("ready", "/api/v1/tasks/{}/cancel", {}),
+        ("ready", "/api/tasks/{}/cancel/", {}),
+        ("task", "/api/v1/tasks", {"actor": "send_email", "args": ["a@b.example", "x", "y"]}),
+    ],
+)
+@pytest.mark.leaves("transaction")
+def test_a_command_that_takes_too_long_is_given_up_and_has_done_nothing(
+    client: FlaskClient,
+    problem: Any,
+    connect: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    path: str,
+    body: Any,
+) -> None:
+    monkeypatch.setattr("api.blueprints.v1.task_bulk._SECONDS", QUICK)
+    task_id = send_email.send("a@b.example", "x", "y").message_id
+    assert client.get("/api/v1/gates").status_code == 200
+    blocker = connect()
+    blocker.cursor().execute(f"LOCK TABLE pipeline.{table} IN ACCESS EXCLUSIVE MODE")
+
+    with within(1.5):
+        problem(client.post(path.format(task_id), json=body), 504)
+
+    blocker.rollback()
+    assert {each["action"] for each in client.get("/api/v1/audit").get_json()["items"]} == {"create_token"}
+    assert client.get(f"/api/v1/tasks/{task_id}").get_json()["state"] == "queued"
 
 
 @pytest.mark.leaves("transaction")
