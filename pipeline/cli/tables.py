@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from pipeline.store.tasks import TaskRow
 from pipeline.store.timeline import TimelineRow
 from pipeline.store.tokens import TokenRow
 
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$", re.ASCII)
 _COLOURS = {
     "running": "cyan",
     "succeeded": "green",
@@ -174,7 +176,12 @@ def _changed(row: AuditRow) -> str:
     values = [row.old_value, row.new_value]
     if row.schedule is not None:
         values = _of_schedule(row.old_value, row.new_value)
-    return " → ".join(", ".join(f"{name} {each}" for name, each in value.items()) for value in values if value)
+    return " → ".join(", ".join(f"{name} {_told(each)}" for name, each in value.items()) for value in values if value)
+
+
+def _told(value: Any) -> Any:
+    """Write an instant as the other columns do; JSON has it as text."""
+    return _when(datetime.fromisoformat(value)) if isinstance(value, str) and _INSTANT.match(value) else value
 
 
 def _of_schedule(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[dict[str, Any] | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -49,6 +50,17 @@ def test_commands_from_the_shell_are_listed_with_their_source_and_what_they_chan
     shown = on_database("audit").output
     assert all(word in shown for word in ("reprioritise", "ada", "cli", "bob", "pause", "repair"))
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_instants_that_changed_are_written_as_all_others(on_database: Run) -> None:
+    on_database("token", "create", "robot", "--expires", "90d")
+
+    (made,) = entries(on_database)
+    shown = " ".join(on_database("audit").output.split())
+    expires_at = datetime.fromisoformat(made["new_value"]["expires_at"]).astimezone()
+    assert f"{expires_at:%Y-%m-%d}" in shown
+    assert "+00:00" not in shown
+    assert made["new_value"]["expires_at"][10:19] not in shown
 
 
 def test_the_list_is_narrowed_by_task_by_person_by_time_and_by_number(
