@@ -36,7 +36,7 @@ def read_query(model: type[Model] | None) -> Model | None:
     wrong: dict[str, str] = {}
     for name, values in request.args.lists():
         if name in lists:
-            given[name] = [word for value in values for word in value.split(",") if word]
+            given[name] = [word for value in values for word in value.split(",")]
         elif len(values) > 1:
             wrong[name] = "is given more than once"
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -18,11 +18,11 @@ _DAY_SECONDS = 86_400
 
 
 def _in_our_times(value: datetime) -> datetime:
-    """Refuse what no calendar could show in another zone."""
+    """Refuse what no calendar could show in another zone. In UTC, since PostgreSQL takes no offset above 15:59."""
     if value.year not in _YEARS:
         message = f"lies in the years {_YEARS[0]} to {_YEARS[-1]}"
         raise ValueError(message)
-    return value
+    return value.astimezone(UTC)
 
 
 _YEARS = range(1900, 9000)

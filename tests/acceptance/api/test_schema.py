@@ -76,4 +76,6 @@ def test_the_server_keeps_what_the_document_promises(database_url: str, tmp_path
             text=True,
         )
 
-    assert run.returncode == 0, run.stdout[-_TOLD:] + run.stderr[-_TOLD:]
+    (tmp_path / "found.txt").write_text(run.stdout)
+    found = run.stdout.partition("= FAILURES =")[2] or run.stdout
+    assert run.returncode == 0, f"{found[:_TOLD]}\n{run.stderr[-_TOLD:]}\nall of it: {tmp_path / 'found.txt'}"

@@ -118,6 +118,21 @@ def test_each_command_does_what_it_says_and_is_noted(post: Post, make: Make, aud
     assert {tuple(rest) for _, *rest in noted} == {("tester", "api", "because")}
 
 
+def test_a_time_may_have_an_offset_that_postgresql_does_not_know(post: Post, make: Make) -> None:
+    task_id, eta = make("queued"), "2100-01-01T00:00:00-19:16"
+
+    for path, body in (
+        ("/tasks/reschedule", {"ids": [task_id], "eta": eta}),
+        (f"/tasks/{task_id}/reschedule", {"eta": eta}),
+    ):
+        post(path, body)
+    made = post("/tasks", {"actor": "send_email", "args": ["a@b.example", "x", "y"], "eta": eta}, 201)
+    assert datetime.fromisoformat(made["eta"]) - datetime.fromisoformat(eta) < timedelta(seconds=1)
+    timing = {"every": "1h", "starts_at": eta, "anchor_at": eta, "ends_at": "2101-01-01T00:00:00+23:59"}
+    post("/schedules", {"name": "far", "actor": "send_email", "args": ["a@b.example", "x", "y"], **timing}, 201)
+    assert post("/schedules/preview", {**timing, "after": eta})["items"]
+
+
 def test_a_task_that_has_succeeded_is_retried_by_who_means_it(post: Post, make: Make) -> None:
     task_id = make("succeeded")
 

@@ -52,11 +52,14 @@ def test_the_next_part_is_linked(client: FlaskClient, send: Send) -> None:
         ("limit=1_0", "limit"),
         ("cursor=x", "cursor"),
         ("state=pending", "state"),
+        ("state=", "state"),
+        ("state=queued,", "state"),
         ("nonsense=1", "nonsense"),
         ("actor=%00", "actor"),
         ("actor=", "actor"),
         ("fields=nothing", "fields"),
         ("include=task_id", "include"),
+        ("include=&include=", "include"),
     ],
 )
 def test_wrong_parameters_are_named(client: FlaskClient, problem: Any, query: str, wrong: str) -> None:
