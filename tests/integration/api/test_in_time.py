@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from actors.mail import send_email
 from api.app import create_app
-from pipeline import get_broker
+from pipeline import DatabaseUnavailable, PostgresBroker, get_broker
 from pipeline.settings import Settings
 from tests.fixtures.process_broker import process_broker
 from tests.fixtures.wait import eventually
@@ -153,6 +153,16 @@ def test_when_all_connections_are_in_use_that_is_said_soon(
         for connection in taken:
             pool.putconn(connection)
     assert client.get("/api/v1/gates").status_code == 200
+
+
+def test_a_web_process_has_no_more_connections_than_it_may(database_url: str) -> None:
+    with closing(PostgresBroker(settings=Settings(database_url=database_url, http_connections=2))) as broker:
+        pool = broker.readings
+        taken = [pool.getconn(), pool.getconn()]
+        with within(3), pytest.raises(DatabaseUnavailable, match="all 2 connections"):
+            pool.getconn()
+        for connection in taken:
+            pool.putconn(connection)
 
 
 def test_a_connection_that_the_server_has_closed_is_opened_anew(

@@ -52,6 +52,17 @@ def test_commands_from_the_shell_are_listed_with_their_source_and_what_they_chan
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_the_list_is_narrowed_by_schedule(on_database: Run, ask: Callable[..., object]) -> None:
+    for name in ("mine", "yours"):
+        ask(
+            "INSERT INTO pipeline.audit (action, who, schedule) VALUES ('pause', 'ada', %s) RETURNING audit_id", (name,)
+        )
+
+    (entry,) = entries(on_database, "--schedule", "mine")
+    assert entry["schedule"] == "mine"
+    assert on_database("audit", "--schedule", "nobodys").output == "commands: none\n"
+
+
 def test_instants_that_changed_are_written_as_all_others(on_database: Run) -> None:
     on_database("token", "create", "robot", "--expires", "90d")
 
